@@ -1,0 +1,46 @@
+"""anojax: industrial anomaly synthesis in JAX.
+
+>>> import anojax
+>>> synth = anojax.get("destseg")(texture_weight=(0.5, 1.0))
+>>> run = anojax.batch(synth)
+
+Names are loaded when they are first used, so that importing anojax costs little.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Bank": "types",
+    "Controls": "types",
+    "Exemplar": "types",
+    "Inputs": "types",
+    "Synthesis": "types",
+    "Card": "core",
+    "Synthesizer": "core",
+    "hp": "core",
+    "AnojaxError": "errors",
+    "batch": "batch",
+    "cards": "registry",
+    "find": "registry",
+    "get": "registry",
+    "names": "registry",
+    "planned": "registry",
+    "stream": "random",
+}
+
+__all__ = [*_EXPORTS, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'anojax' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"anojax.{_EXPORTS[name]}"), name)
+    # `anojax.batch` is the function; importing the module would shadow it.
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,237 @@
+"""From one picture to many: the only place where batches are made.
+
+A batch is compiled once for its shape and runs on all local devices. Accelerators run
+it as one `vmap`. A CPU device runs its examples one after the other instead: one
+picture's working set stays in cache, and `lax.switch` branches for real instead of
+computing every branch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from anojax.core import Synthesizer
+from anojax.errors import AnojaxError, MissingInput
+from anojax.random import example_key, method_key, stream
+from anojax.types import Bank, Inputs, PyTree, Synthesis
+
+Strategy = Literal["auto", "vmap", "map"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A synthesizer over a leading axis; make one with `batch`."""
+
+    synth: Synthesizer
+    bank: Bank | None
+    uint8: bool
+    strategy: Strategy
+    devices: tuple[jax.Device, ...]
+
+    def __call__(
+        self,
+        params: PyTree,
+        seed: int,
+        example_ids: Sequence[int] | np.ndarray,
+        inputs: Inputs,
+        draw: int | Sequence[int] | np.ndarray = 0,
+    ) -> Synthesis:
+        """Synthesize one anomaly per example.
+
+        Args:
+          params: of the synthesizer, shared by all examples.
+          seed: of the run, an integer in [0, 2**63).
+          example_ids: ``[B]`` integers in [0, 2**32): what each picture depends on.
+          inputs: every array with a leading axis B; pictures and masks may be uint8
+            (0..255; masks 0 and 1, or 0 and 255). Controls may be single numbers.
+          draw: attempt number, one for all or one each.
+
+        Returns:
+          A Synthesis with a leading axis B. Same pixels for the same example id,
+          whatever the batch size and the number of devices.
+        """
+        ids = _as_uint32(example_ids, "example_ids")
+        draws = np.broadcast_to(_as_uint32(draw, "draw"), ids.shape)
+        inputs = _spread_controls(inputs, len(ids))
+        _check_leading_axis(inputs, len(ids))
+        example = jax.tree.map(lambda x: x[0], inputs)
+        self.synth.check(
+            example if self.bank is None else example.replace(source=self.bank)
+        )
+        missing = -len(ids) % len(self.devices)
+        ids, draws, inputs = jax.tree.map(
+            lambda x: _pad(x, missing), (ids, draws, inputs)
+        )
+        split, whole = self._shardings()
+        ids, draws, inputs = jax.device_put((ids, draws, inputs), split)
+        key = jax.device_put(method_key(seed, self.synth.name), whole)
+        bank, params = jax.device_put((self.bank, params), whole)
+        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        out = run(params, key, bank, ids, draws, inputs)
+        return jax.tree.map(lambda x: x[:-missing], out) if missing else out
+
+    def lower(self, params: PyTree, size: int, inputs: Inputs) -> jax.stages.Lowered:
+        """The program for a batch of `size` inputs like `inputs`, not yet compiled."""
+        ids = np.zeros(size, np.uint32)
+        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        key = method_key(0, self.synth.name)
+        inputs = _spread_controls(inputs, size)
+        return run.lower(params, key, self.bank, ids, ids, inputs)
+
+    def _strategy(self) -> Strategy:
+        if self.strategy != "auto":
+            return self.strategy
+        return "map" if self.devices[0].platform == "cpu" else "vmap"
+
+    def _shardings(self):
+        mesh = _mesh(self.devices)
+        return (
+            NamedSharding(mesh, PartitionSpec("example")),
+            NamedSharding(mesh, PartitionSpec()),
+        )
+
+
+def batch(
+    synth: Synthesizer,
+    *,
+    bank: Bank | None = None,
+    uint8: bool = False,
+    strategy: Strategy = "auto",
+    devices: Sequence[jax.Device] | None = None,
+) -> Batch:
+    """Compile a synthesizer over a leading axis and all local devices.
+
+    Args:
+      synth: the method; equal synthesizers share their compilation.
+      bank: where each example draws its `Inputs.source` from, by its key.
+      uint8: return pictures, masks and alphas as uint8 (0..255), rounded on the
+        device, so that a quarter of the bytes travel to the host.
+      strategy: ``"vmap"`` (accelerators), ``"map"`` (CPU) or by platform.
+      devices: which devices to use; all local ones by default.
+    """
+    if strategy not in ("auto", "vmap", "map"):
+        raise AnojaxError(f"strategy is {strategy!r}; choose auto, vmap or map")
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    if not devices:
+        raise AnojaxError("devices is empty; give at least one")
+    if bank is not None:
+        bank = jax.device_put(bank, NamedSharding(_mesh(devices), PartitionSpec()))
+    return Batch(synth, bank, uint8, strategy, devices)
+
+
+@lru_cache(maxsize=None)
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.array(devices), ("example",))
+
+
+@lru_cache(maxsize=256)
+def _compiled(synth, uint8: bool, strategy: Strategy, devices):
+    def one(params, key, bank, example):
+        example_id, draw, inputs = example
+        key = example_key(key, example_id, draw)
+        inputs = _to_float(inputs)
+        if bank is not None:
+            inputs = _draw_source(stream(key, "bank"), bank, inputs)
+        out = synth.apply(params, key, inputs)
+        return _to_uint8(out) if uint8 else out
+
+    def many(params, key, bank, ids, draws, inputs):
+        def f(example):
+            return one(params, key, bank, example)
+
+        each = (ids, draws, inputs)
+        return jax.vmap(f)(each) if strategy == "vmap" else lax.map(f, each)
+
+    whole, split = PartitionSpec(), PartitionSpec("example")
+    return jax.jit(
+        jax.shard_map(
+            many,
+            mesh=_mesh(devices),
+            in_specs=(whole, whole, whole, split, split, split),
+            out_specs=split,
+            check_vma=False,
+        )
+    )
+
+
+def _draw_source(key, bank: Bank, inputs: Inputs) -> Inputs:
+    index = jax.random.randint(key, (), 0, bank.images.shape[0])
+    picked = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 0, False), bank)
+    return inputs.replace(
+        source=_scaled(picked.images), source_foreground=_binary(picked.foregrounds)
+    )
+
+
+def _to_float(inputs: Inputs) -> Inputs:
+    return inputs.replace(
+        image=_scaled(inputs.image),
+        source=_scaled(inputs.source),
+        foreground=_binary(inputs.foreground),
+        region=_binary(inputs.region),
+        source_foreground=_binary(inputs.source_foreground),
+    )
+
+
+def _scaled(image):
+    if image is None or image.dtype != jnp.uint8:
+        return image
+    return image.astype(jnp.float32) / 255
+
+
+def _binary(mask):
+    if mask is None or mask.dtype != jnp.uint8:
+        return mask
+    return (mask > 0).astype(jnp.float32)
+
+
+def _to_uint8(out: Synthesis) -> Synthesis:
+    def rounded(x):
+        return None if x is None else jnp.round(x * 255).astype(jnp.uint8)
+
+    return out.replace(
+        image=rounded(out.image), mask=rounded(out.mask), alpha=rounded(out.alpha)
+    )
+
+
+def _as_uint32(values: Any, what: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "iu" or values.min(initial=0) < 0:
+        raise AnojaxError(f"{what} must be whole numbers from 0 to 2**32 - 1")
+    if values.max(initial=0) >= 2**32:
+        raise AnojaxError(f"{what} is {values.max()}; the largest is 2**32 - 1")
+    return values.astype(np.uint32)
+
+
+def _spread_controls(inputs: Inputs, size: int) -> Inputs:
+    def spread(x):
+        x = jnp.asarray(x, jnp.float32)
+        return jnp.broadcast_to(x, (size,)) if x.ndim == 0 else x
+
+    return inputs.replace(controls=jax.tree.map(spread, inputs.controls))
+
+
+def _check_leading_axis(inputs: Inputs, size: int) -> None:
+    if size == 0:
+        raise MissingInput("the batch is empty; give at least one example id")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
+        if np.ndim(leaf) == 0 or leaf.shape[0] != size:
+            name = jax.tree_util.keystr(path).lstrip(".")
+            raise AnojaxError(
+                f"inputs.{name} has shape {np.shape(leaf)}; its first axis must be "
+                f"the batch of {size} example ids"
+            )
+
+
+def _pad(x, missing: int):
+    if not missing:
+        return x
+    # Repeats, not zeros: an all-zero picture may take branches no real one takes.
+    xp = jnp if isinstance(x, jax.Array) else np
+    return xp.concatenate([x, xp.repeat(x[-1:], missing, axis=0)])

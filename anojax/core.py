@@ -1,0 +1,249 @@
+"""The protocol: what every synthesis method is, and what it says about itself."""
+
+import abc
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final, get_args, get_origin
+
+import jax
+from jaxtyping import Array, Key
+
+from anojax.errors import (
+    MissingInput,
+    SettingError,
+    UnknownName,
+    UnsupportedControl,
+    did_you_mean,
+)
+from anojax.types import Controls, Inputs, PyTree, Synthesis
+
+Paradigm = Literal["handcrafted", "distribution", "generative", "vlm"]
+Level = Literal["image", "feature", "full_image"]
+Fidelity = Literal["vectors", "statistics", "formulas", "adapted"]
+CONTROLS = tuple(f.name for f in dataclasses.fields(Controls))
+
+NEEDS = {
+    "texture": "a texture as `source` (a texture bank)",
+    "normal": "another normal picture as `source` (a bank of normal pictures)",
+    "exemplar": "a real defect with its mask as `exemplar`",
+    "label": "a defect class as `label`",
+    "text": "an encoded prompt as `text`",
+    "features": "features of the picture as `features`",
+}
+_FIELD_OF_NEED = {"texture": "source", "normal": "source"}
+
+FIDELITY = {
+    "vectors": "equals stored reference vectors",
+    "statistics": "same distribution as the public code",
+    "formulas": "follows the paper's formulas",
+    "adapted": "adapted; details of the paper are unknown or changed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a method says about itself. Everything shown to users derives from it."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str
+    paradigm: Paradigm
+    family: str
+    level: Level
+    needs: tuple[str, ...] = ()
+    """Keys of `NEEDS`, beyond the normal picture itself."""
+    controls: tuple[str, ...] = ("severity",)
+    """Names of the `Controls` that the method honours."""
+    code_url: str | None = None
+    """The public code whose behaviour was studied; none of it is used here."""
+    code_licence: str | None = None
+    fidelity: Fidelity = "formulas"
+    differences: tuple[str, ...] = ()
+    """Known departures from the paper or its code, one sentence each."""
+    unverified: tuple[str, ...] = ()
+    """Values that could not be checked against the source, one sentence each."""
+
+
+def hp(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple | None = None,
+) -> Any:
+    """A hyper-parameter: a dataclass field with its meaning and its range.
+
+    Bounds are inclusive and hold for every element of a tuple. Command-line help,
+    range checks and the catalogue are derived from this.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help, "low": low, "high": high, "choices": choices},
+    )
+
+
+@dataclass(frozen=True)
+class Synthesizer(abc.ABC):
+    """A method that turns a normal picture into an anomalous one.
+
+    Concrete classes are final frozen dataclasses whose fields are `hp`; being equal by
+    value, equal settings share one compilation. They implement `synthesize`; callers
+    use `init` and `apply`.
+    """
+
+    card: ClassVar[Card]
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_setting(self.name, field, getattr(self, field.name))
+
+    @property
+    def name(self) -> str:
+        """The name in the registry: the name of the file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What these settings need; a method may need less than its card."""
+        return self.card.needs
+
+    def init(self, key: Key[Array, ""], inputs: Inputs) -> PyTree:
+        """Parameters of the method; ``{}`` unless it learns."""
+        del key, inputs
+        return {}
+
+    @final
+    def apply(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Synthesis:
+        """Synthesize one anomaly: pure, one example, static shapes.
+
+        Raises:
+          MissingInput: the method needs something that `inputs` lacks.
+          UnsupportedControl: a control is given that the method cannot honour.
+        """
+        self.check(inputs)
+        with jax.named_scope(self.name):
+            return self.synthesize(params, key, inputs)
+
+    @abc.abstractmethod
+    def synthesize(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Synthesis:
+        """The method itself; `inputs` has what the card needs."""
+
+    @final
+    def check(self, inputs: Inputs) -> None:
+        """Raise unless the method can work on inputs of this structure."""
+        # The registry reaches methods by name; core must not import it at load time.
+        from anojax import registry
+
+        if inputs.image is None and self.card.level != "feature":
+            raise MissingInput(f"{self.name} needs a normal picture as `image`")
+        for need in self.needs:
+            if getattr(inputs, _FIELD_OF_NEED.get(need, need)) is None:
+                able = registry.find(lacks=need)
+                raise MissingInput(
+                    f"{self.name} needs {NEEDS[need]}; "
+                    f"methods that do without: {', '.join(able) or 'none'}"
+                )
+        for control in CONTROLS:
+            asked = getattr(inputs.controls, control) is not None
+            if asked and control not in self.card.controls:
+                able = registry.find(controls=control)
+                raise UnsupportedControl(
+                    f"{self.name} has no control over '{control}'; "
+                    f"methods that have: {', '.join(able) or 'none'}"
+                )
+
+
+def settings(synth: Synthesizer) -> dict[str, Any]:
+    """The hyper-parameters of a synthesizer as a plain dictionary."""
+    return {f.name: getattr(synth, f.name) for f in dataclasses.fields(synth)}
+
+
+def with_settings(synth: Synthesizer, **changes: Any) -> Synthesizer:
+    """A copy with other hyper-parameters; unknown names raise `UnknownName`."""
+    known = {f.name for f in dataclasses.fields(synth)}
+    for name in changes:
+        if name not in known:
+            raise UnknownName(
+                f"{synth.name} has no setting '{name}'{did_you_mean(name, known)}"
+            )
+    return dataclasses.replace(synth, **changes)
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """The declared type of every field of a dataclass, resolved."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def check_setting(owner: str, field: dataclasses.Field, value: Any) -> None:
+    """Raise `SettingError` if `value` does not fit the field's type and range."""
+    meta, kind = field.metadata, field.type
+    where = f"{owner}: {field.name} is {value!r}"
+    if not _fits(value, kind):
+        raise SettingError(f"{where}; expected {describe(kind)}")
+    if value is None:
+        return
+    choices, low, high = (meta.get(k) for k in ("choices", "low", "high"))
+    if choices is not None and value not in choices:
+        listed = ", ".join(str(c) for c in choices)
+        raise SettingError(f"{where}; choose one of {listed}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, str | bool | tuple):
+            continue
+        if low is not None and not number >= low:
+            raise SettingError(f"{where}; it must be at least {low}")
+        if high is not None and not number <= high:
+            raise SettingError(f"{where}; it must be at most {high}")
+    is_range = isinstance(value, tuple) and len(value) == 2
+    if is_range and all(isinstance(v, int | float) for v in value):
+        if value[0] > value[1] and get_origin(kind) is tuple:
+            raise SettingError(f"{where}; the first number must not exceed the second")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, k) for k in get_args(kind))
+    if kind is type(None):
+        return value is None
+    if origin is tuple:
+        inner = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return all(_fits(v, inner[0]) for v in value)
+        return len(value) == len(inner) and all(map(_fits, value, inner))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def describe(kind: Any) -> str:
+    """A type in words: ``two numbers``, ``a whole number or nothing``."""
+    origin = get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(k) for k in get_args(kind))
+    if origin is tuple:
+        inner = get_args(kind)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return f"a list ({describe(inner[0])} each)"
+        return f"{len(inner)} values ({', '.join(describe(k) for k in inner)})"
+    words = {
+        float: "a number",
+        int: "a whole number",
+        bool: "true or false",
+        str: "a word",
+        type(None): "nothing",
+    }
+    return words.get(kind, str(kind))

@@ -1,0 +1,41 @@
+"""What can go wrong, each in one sentence: value given, value expected, next step."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnojaxError(ValueError):
+    """Any mistake in what was asked of anojax."""
+
+
+class UnknownName(AnojaxError):
+    """A method, field or key that does not exist."""
+
+
+class SettingError(AnojaxError):
+    """A hyper-parameter of the wrong type or out of its range."""
+
+
+class MissingInput(AnojaxError):
+    """A method needs something that the inputs lack."""
+
+
+class UnsupportedControl(AnojaxError):
+    """A control that the method cannot honour."""
+
+
+class DataError(AnojaxError):
+    """A file or folder that cannot be used."""
+
+
+class RunError(AnojaxError):
+    """A run folder that does not fit what is asked of it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or a list of what exists when nothing is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,1 @@
+"""Hand-crafted synthesis: array operations on the picture itself, nothing learned."""

@@ -1,0 +1,1 @@
+"""Pure array operations: one picture in, arrays out. No method knowledge."""

@@ -1,0 +1,64 @@
+"""How a new appearance enters a picture.
+
+Every local method ends in `local_synthesis`, so that three promises hold by
+construction: pixels outside the mask keep their bits, the mask stays inside the
+foreground and the region, and severity 0 is the identity.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from anojax.types import Inputs, Synthesis
+
+
+def allowed(inputs: Inputs) -> Float[Array, "h w 1"] | None:
+    """Where a defect may go: the foreground within the region; ``None`` is everywhere."""
+    if inputs.foreground is None or inputs.region is None:
+        return inputs.region if inputs.foreground is None else inputs.foreground
+    return inputs.foreground * inputs.region
+
+
+def local_synthesis(
+    inputs: Inputs,
+    new: Float[Array, "h w c"],
+    mask: Float[Array, "h w 1"],
+    *,
+    alpha: Float[Array, "h w 1"] | None = None,
+    severity: Literal["opacity", "done"] = "opacity",
+    label: int | Array = 1,
+    aux: dict[str, Array] | None = None,
+) -> Synthesis:
+    """Put `new` into the picture under `mask`, and nowhere else.
+
+    Args:
+      inputs: the example; its foreground, region and severity are honoured here.
+      new: the picture with the defect; only its pixels under the mask matter.
+      mask: the shape of the defect, 0 or 1.
+      alpha: soft strength in [0, 1]; the mask itself by default.
+      severity: ``"opacity"`` fades `new` in by `Controls.severity`; ``"done"`` says
+        that the method has used the severity already.
+      label: class of the defect, 0 is reserved for normal.
+      aux: drawn parameters to hand on.
+    """
+    image, asked = inputs.image, inputs.controls.severity
+    where = allowed(inputs)
+    inside = mask > 0.5 if where is None else (mask > 0.5) & (where > 0.5)
+    if alpha is None:
+        alpha = jnp.ones_like(mask)
+    if asked is not None:
+        inside &= jnp.asarray(asked, jnp.float32) > 0
+        if severity == "opacity":
+            new = image + jnp.asarray(asked, jnp.float32) * (new - image)
+            alpha = alpha * jnp.asarray(asked, jnp.float32)
+    anomalous = inside.any()
+    return Synthesis(
+        # where, not arithmetic: exact outside, and no NaN can come through.
+        image=jnp.where(inside, jnp.clip(new, 0.0, 1.0), image),
+        mask=inside.astype(jnp.float32),
+        alpha=jnp.where(inside, jnp.clip(alpha, 0.0, 1.0), 0.0),
+        label=jnp.where(anomalous, jnp.asarray(label, jnp.int32), jnp.int32(0)),
+        anomalous=anomalous,
+        aux=aux or {},
+    )

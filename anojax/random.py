@@ -1,0 +1,43 @@
+"""Keys: a picture depends on (seed, method, example id, draw) and on nothing else.
+
+Not on the batch it is in, nor on the number of devices, hosts or restarts.
+"""
+
+import zlib
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from anojax.errors import AnojaxError
+
+
+def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """A sub-key with a name, so that one stage of a method can change alone.
+
+    Swapping a method's source leaves its shapes where they were, because ``"shape"``
+    and ``"source"`` are independent streams of the example's key.
+    """
+    return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
+def method_key(seed: int, method: str) -> Key[Array, ""]:
+    """The key of a whole run. `seed` is an integer in [0, 2**63)."""
+    if not 0 <= int(seed) < 2**63:
+        raise AnojaxError(f"seed is {seed}; give an integer from 0 to 2**63 - 1")
+    # Two 32-bit halves: jax.random.key alone drops the high half without x64.
+    low, high = int(seed) & 0xFFFFFFFF, int(seed) >> 32
+    key = jax.random.key(np.uint32(low))
+    if high:
+        key = jax.random.fold_in(key, np.uint32(high))
+    return stream(key, method)
+
+
+def example_key(
+    key: Key[Array, ""], example_id: Array | int, draw: Array | int = 0
+) -> Key[Array, ""]:
+    """The key of one example: ids are integers in [0, 2**32).
+
+    `draw` numbers the attempts: 0, then 1, 2, … when a draw came out empty.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, example_id), draw)

@@ -1,0 +1,134 @@
+"""Which methods there are. A method is a file: listing imports none, `get` imports one."""
+
+import importlib
+import inspect
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+
+from anojax.core import Card, Synthesizer
+from anojax.errors import AnojaxError, UnknownName, did_you_mean
+
+# The taxonomy of the survey (arXiv 2502.16412): paradigm -> family -> methods.
+SURVEY: dict[str, dict[str, tuple[str, ...]]] = {
+    "handcrafted": {
+        "self_contained": ("cutpaste", "nsa", "reb", "simad"),
+        "external": ("draem", "destseg", "memseg"),
+        "inpainting": ("intra", "i3ad", "riad", "smai", "aminet", "cdo", "rdpp"),
+    },
+    "distribution": {
+        "prior": ("glass", "pbas", "spr", "manifolds"),
+        "data_driven": ("simplenet", "uniad", "supersimplenet", "dsr"),
+    },
+    "generative": {
+        "full_image": ("multistage_gan", "con_gan", "dfmgan", "defect_gen"),
+        "translation": ("cyclegan", "pix2pix", "attn_cyclegan", "sdgan", "defect_gan"),
+        "local": ("realnet", "mask_guided", "dcdgan"),
+    },
+    "vlm": {
+        "single_stage": ("anomalyany", "anomalyxfusion", "cagen", "anomalycontrol"),
+        "multi_stage": ("dualanodiff", "defectdiffu", "seas", "anomalydiffusion"),
+    },
+}
+
+
+@cache
+def _folders() -> dict[str, str]:
+    """Name of every method that exists -> the folder (paradigm) its file is in."""
+    found = {}
+    for paradigm in SURVEY:
+        folder = resources.files("anojax") / "methods" / paradigm
+        if not folder.is_dir():
+            continue
+        for file in folder.iterdir():
+            if file.name.endswith(".py") and not file.name.startswith("_"):
+                found[file.name.removesuffix(".py")] = paradigm
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """The methods that work, in the order of the survey."""
+    order = [m for families in SURVEY.values() for ms in families.values() for m in ms]
+    return tuple(sorted(_folders(), key=lambda n: (n not in order, _index(order, n))))
+
+
+def _index(order: list[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def planned() -> tuple[str, ...]:
+    """The methods of the survey that do not work yet."""
+    every = (m for fams in SURVEY.values() for ms in fams.values() for m in ms)
+    return tuple(m for m in every if m not in _folders())
+
+
+@cache
+def get(name: str) -> type[Synthesizer]:
+    """The Synthesizer class of a method.
+
+    Raises:
+      UnknownName: there is no such method (with the nearest match), or it is planned.
+    """
+    if name not in _folders():
+        if name in planned():
+            raise UnknownName(
+                f"method '{name}' is planned and not implemented yet; "
+                f"available: {', '.join(names())}"
+            )
+        raise UnknownName(f"no method '{name}'{did_you_mean(name, names())}")
+    module = importlib.import_module(f"anojax.methods.{_folders()[name]}.{name}")
+    own = [
+        value
+        for key, value in vars(module).items()
+        if inspect.isclass(value)
+        and issubclass(value, Synthesizer)
+        and value.__module__ == module.__name__
+        and not key.startswith("_")
+    ]
+    if len(own) != 1:
+        raise AnojaxError(
+            f"{module.__name__} must define exactly one public Synthesizer, "
+            f"it defines {len(own)}"
+        )
+    return own[0]
+
+
+def cards() -> dict[str, Card]:
+    """The cards of all methods that work."""
+    return {name: get(name).card for name in names()}
+
+
+def find(
+    *,
+    paradigm: str | None = None,
+    family: str | None = None,
+    needs: str | Iterable[str] = (),
+    lacks: str | Iterable[str] = (),
+    controls: str | Iterable[str] = (),
+    licence: str | None = None,
+) -> tuple[str, ...]:
+    """Names of the methods whose cards fit everything that is asked.
+
+    Args:
+      paradigm: as in `SURVEY`.
+      family: as in `SURVEY`.
+      needs: inputs that the method must use.
+      lacks: inputs that the method must do without.
+      controls: controls that the method must honour.
+      licence: licence of the public code, for instance ``"MIT"``.
+    """
+    needs, lacks, controls = map(_as_set, (needs, lacks, controls))
+    return tuple(
+        name
+        for name, card in cards().items()
+        if paradigm in (None, card.paradigm)
+        and family in (None, card.family)
+        and licence in (None, card.code_licence)
+        and needs <= set(card.needs)
+        and not lacks & set(card.needs)
+        and controls <= set(card.controls)
+    )
+
+
+def _as_set(value: str | Iterable[str]) -> set[str]:
+    return {value} if isinstance(value, str) else set(value)

@@ -1,0 +1,113 @@
+"""The data that flows through anojax, and the conventions every function follows.
+
+* **One picture per function.** Batches are made by `anojax.batch`, nowhere else.
+* **Pictures** are ``[H, W, C]`` float32 in [0, 1], C is 1 or 3 (RGB). Rows (y) come
+  before columns (x); sizes are ``(h, w)``; pixel centres lie on integers.
+* **Masks** are ``[H, W, 1]`` float32, exactly 0 or 1; 1 marks the defect. ``alpha`` is
+  the soft version in [0, 1].
+* **Angles** are radians, counter-clockwise on the screen; **areas** are fractions.
+* Absent data is ``None``: its absence is part of the structure, so testing it costs
+  nothing at run time, and a value that is present can be swept without recompiling.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+from jaxtyping import Array, ArrayLike
+
+PyTree = Any
+
+
+def _pytree(cls):
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+
+
+@_pytree
+class Controls:
+    """What the user asks of the defect. ``None`` leaves the choice to the method.
+
+    Every value is a traced float32 scalar: a sweep over it compiles once.
+    """
+
+    severity: ArrayLike | None = None
+    """Opacity of the defect in [0, 1]; 0 returns the picture unchanged."""
+    area: ArrayLike | None = None
+    """Size in (0, 1], as a fraction of the foreground (of the picture without one)."""
+    count: ArrayLike | None = None
+    """Number of defects, at least 1."""
+    aspect: ArrayLike | None = None
+    """Width divided by height, positive."""
+    angle: ArrayLike | None = None
+    """Rotation in radians."""
+
+
+@_pytree
+class Exemplar:
+    """A real defect: its picture and where in it the defect lies."""
+
+    image: Array
+    """``[H, W, C]`` float32 in [0, 1]."""
+    mask: Array
+    """``[H, W, 1]`` float32, 0 or 1."""
+
+
+@_pytree
+class Inputs:
+    """Everything a synthesizer may use for one picture."""
+
+    image: Array | None = None
+    """The normal picture, ``[H, W, C]`` float32 in [0, 1]."""
+    foreground: Array | None = None
+    """The object, ``[H, W, 1]`` float32, 0 or 1. ``None``: the whole picture."""
+    region: Array | None = None
+    """Where a defect may go, ``[H, W, 1]`` float32, 0 or 1. ``None``: anywhere."""
+    source: Array | None = None
+    """What the defect is made of, ``[H, W, C]`` float32 in [0, 1]: a texture or
+    another normal picture, as the method's card says."""
+    source_foreground: Array | None = None
+    """The object in `source`, ``[H, W, 1]`` float32, 0 or 1."""
+    exemplar: Exemplar | None = None
+    """A real defect to imitate."""
+    label: Array | None = None
+    """Defect class, int32 scalar."""
+    text: Array | None = None
+    """Encoded prompt, ``[T, D]`` float32."""
+    features: Array | None = None
+    """Features of the picture, for methods that work in feature space."""
+    controls: Controls = field(default_factory=Controls)
+    """What the user asks of the defect."""
+
+    replace = replace
+
+
+@_pytree
+class Synthesis:
+    """One synthetic anomaly."""
+
+    image: Array | None
+    """``[H, W, C]`` float32 in [0, 1]; ``None`` for methods in feature space."""
+    mask: Array
+    """Exactly the changed pixels, ``[H, W, 1]`` float32, 0 or 1."""
+    alpha: Array
+    """How strongly each pixel is affected, ``[H, W, 1]`` float32 in [0, 1]."""
+    label: Array
+    """Class of the defect, int32 scalar; 0 is normal."""
+    anomalous: Array
+    """Bool scalar: False when the draw came out empty."""
+    features: Array | None = None
+    """Perturbed features, for methods in feature space."""
+    aux: dict[str, Array] = field(default_factory=dict)
+    """Drawn parameters (small arrays), for analysis."""
+
+    replace = replace
+
+
+@_pytree
+class Bank:
+    """Pictures from which each example draws its `Inputs.source`."""
+
+    images: Array
+    """``[N, H, W, C]`` uint8."""
+    foregrounds: Array | None = None
+    """``[N, H, W, 1]`` uint8, 0 or 1 (255 counts as 1)."""

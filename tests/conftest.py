@@ -1,0 +1,34 @@
+"""Strict by default: eight CPU devices, no silent promotion, shapes checked."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Shapes and dtypes of every public signature are checked under pytest only.
+_hook = install_import_hook("anojax", "beartype.beartype")
+
+
+@pytest.fixture
+def key():
+    """A fresh key; fold in a number where several are needed."""
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A coloured picture with structure at several scales, ``[64, 80, 3]`` float32."""
+    y, x = np.mgrid[:64, :80].astype(np.float32)
+    waves = [np.sin(x / (4 + c)) * np.cos(y / (6 - c)) for c in range(3)]
+    noise = np.random.default_rng(0).normal(size=(64, 80, 3)) * 0.05
+    return np.clip(0.5 + 0.3 * np.stack(waves, -1) + noise, 0, 1).astype(np.float32)
