@@ -1,0 +1,100 @@
+"""Where a defect goes: random pixels of a mask, boxes inside a picture, box sums.
+
+Rejection loops ("redraw until the box lies on the object") have no fixed length, so
+they are replaced by a fixed number of candidates, drawn and scored at once.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+
+def random_pixel(
+    key: Key[Array, ""],
+    mask: Float[Array, "h w 1"] | None,
+    *,
+    shape: tuple[int, int] | None = None,
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """Draw one pixel (y, x) uniformly among those of `mask` that are above 0.
+
+    Without a mask every pixel of `shape` = (height, width) is eligible; the mask's own
+    size counts when there is one. An empty mask gives the pixel (0, 0).
+    """
+    if mask is None:
+        if shape is None:
+            raise ValueError(
+                "random_pixel got neither a mask nor a shape; "
+                "pass shape=(height, width) to draw from a whole picture"
+            )
+        pick = jax.random.randint(key, (2,), 0, jnp.asarray(shape, jnp.int32))
+        return pick[0], pick[1]
+    # Row totals first, then one row: exact, and no running sum over all the pixels.
+    eligible = (mask[..., 0] > 0).astype(jnp.int32)
+    below = jnp.cumsum(eligible.sum(axis=1))
+    rank = jax.random.randint(key, (), 0, jnp.maximum(below[-1], 1))
+    y = jnp.searchsorted(below, rank, side="right", method="compare_all")
+    y = jnp.where(below[-1] > 0, y, 0).astype(jnp.int32)
+    row = eligible[y]
+    within = rank - (below[y] - row.sum())
+    x = jnp.searchsorted(jnp.cumsum(row), within, side="right", method="compare_all")
+    return y, jnp.where(below[-1] > 0, x, 0).astype(jnp.int32)
+
+
+def box_around(
+    y: Int[Array, ""],
+    x: Int[Array, ""],
+    height: Int[Array, ""] | int,
+    width: Int[Array, ""] | int,
+    shape: tuple[int, int],
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """Top-left corner of a box of that size centred on (y, x), pushed inside `shape`.
+
+    The centre is the pixel `size // 2` of the box. A box larger than the picture starts
+    at 0.
+    """
+    y0 = jnp.clip(y - height // 2, 0, jnp.maximum(shape[0] - height, 0))
+    x0 = jnp.clip(x - width // 2, 0, jnp.maximum(shape[1] - width, 0))
+    return y0, x0
+
+
+def integral_image(mask: Float[Array, "h w 1"]) -> Float[Array, "h+1 w+1"]:
+    """Running sums over rows and columns, with a leading row and column of zeros.
+
+    Sums of {0, 1} masks are exact up to 2**24 pixels.
+    """
+    sums = jnp.cumsum(jnp.cumsum(mask[..., 0], axis=0), axis=1)
+    return jnp.pad(sums, ((1, 0), (1, 0)))
+
+
+def box_sum(
+    integral: Float[Array, "h1 w1"],
+    y0: Int[Array, "*k"],
+    x0: Int[Array, "*k"],
+    height: Int[Array, "*k"],
+    width: Int[Array, "*k"],
+) -> Float[Array, "*k"]:
+    """Sum of the mask over the boxes [y0, y0 + height) x [x0, x0 + width).
+
+    Parts of a box outside the picture count as 0.
+    """
+    rows, columns = integral.shape[0] - 1, integral.shape[1] - 1
+    top, bottom = jnp.clip(y0, 0, rows), jnp.clip(y0 + height, 0, rows)
+    left, right = jnp.clip(x0, 0, columns), jnp.clip(x0 + width, 0, columns)
+    return (
+        integral[bottom, right]
+        - integral[top, right]
+        - integral[bottom, left]
+        + integral[top, left]
+    )
+
+
+def first_acceptable(
+    scores: Float[Array, "k"], *, threshold: float | Float[Array, ""]
+) -> Int[Array, ""]:
+    """Index of the first candidate whose score reaches `threshold`, else of the best.
+
+    With K independent candidates this is rejection sampling cut off after K draws.
+    """
+    accepted = scores >= threshold
+    chosen = jnp.where(accepted.any(), jnp.argmax(accepted), jnp.argmax(scores))
+    return chosen.astype(jnp.int32)
