@@ -21,7 +21,7 @@ _EXPORTS = {
     "Synthesizer": "core",
     "hp": "core",
     "AnojaxError": "errors",
-    "batch": "batch",
+    "batch": "batching",
     "cards": "registry",
     "find": "registry",
     "get": "registry",
@@ -30,14 +30,13 @@ _EXPORTS = {
     "stream": "random",
 }
 
-__all__ = [*_EXPORTS, "__version__"]  # noqa: PLE0604
+__all__ = [*_EXPORTS, "__version__"]
 
 
 def __getattr__(name: str):
     if name not in _EXPORTS:
         raise AttributeError(f"module 'anojax' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"anojax.{_EXPORTS[name]}"), name)
-    # `anojax.batch` is the function; importing the module would shadow it.
     globals()[name] = value
     return value
 
