@@ -131,28 +131,41 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("example",))
 
 
-@lru_cache(maxsize=256)
-def _compiled(synth, uint8: bool, strategy: Strategy, devices):
-    def one(params, key, bank, example):
-        example_id, draw, inputs = example
-        key = example_key(key, example_id, draw)
-        inputs = _to_float(inputs)
-        if bank is not None:
-            inputs = _draw_source(stream(key, "bank"), bank, inputs)
-        out = synth.apply(params, key, inputs)
-        return _to_uint8(out) if uint8 else out
+def over_examples(synth: Synthesizer, strategy: Strategy = "auto", uint8: bool = False):
+    """The batch as a pure function, for use inside a larger compiled step.
+
+    The pixels are those of `batch`: a picture in a training step is the picture that
+    `anojax synth` writes.
+
+    Returns:
+      ``f(params, key, bank, ids, draws, inputs) -> Synthesis``, where `key` is the
+      run's `method_key` and ids, draws and inputs have a leading axis.
+    """
+    if strategy == "auto":
+        strategy = "map" if jax.default_backend() == "cpu" else "vmap"
 
     def many(params, key, bank, ids, draws, inputs):
-        def f(example):
-            return one(params, key, bank, example)
+        def one(example):
+            example_id, draw, given = example
+            own = example_key(key, example_id, draw)
+            given = _to_float(given)
+            if bank is not None:
+                given = _draw_source(stream(own, "bank"), bank, given)
+            out = synth.apply(params, own, given)
+            return _to_uint8(out) if uint8 else out
 
         each = (ids, draws, inputs)
-        return jax.vmap(f)(each) if strategy == "vmap" else lax.map(f, each)
+        return jax.vmap(one)(each) if strategy == "vmap" else lax.map(one, each)
 
+    return many
+
+
+@lru_cache(maxsize=256)
+def _compiled(synth, uint8: bool, strategy: Strategy, devices):
     whole, split = PartitionSpec(), PartitionSpec("example")
     return jax.jit(
         jax.shard_map(
-            many,
+            over_examples(synth, strategy, uint8),
             mesh=_mesh(devices),
             in_specs=(whole, whole, whole, split, split, split),
             out_specs=split,

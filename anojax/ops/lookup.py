@@ -11,7 +11,6 @@ lowest byte. A word is fetched, selected and stored at once, which is what an
 accelerator and a CPU vector unit both like.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8, UInt32
@@ -25,13 +24,14 @@ _LEVELS = 256
 
 def pack(image: Float[Array, "h w c"]) -> UInt32[Array, "h w"]:
     """Round an image in [0, 1] to 8 bits and put each pixel into one word (c <= 4)."""
-    levels = jnp.floor(jnp.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.int32)
-    return from_planes(tuple(levels[..., c] for c in range(image.shape[-1])))
+    levels = jnp.floor(jnp.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint32)
+    # A reduction over the channels vectorises; slicing them out one by one does not.
+    return jnp.sum(levels << _shifts(image.shape[-1]), axis=-1, dtype=jnp.uint32)
 
 
 def unpack(words: UInt32[Array, "h w"], *, channels: int) -> Float[Array, "h w c"]:
     """Image in [0, 1] of the words; its values are exactly k / 255."""
-    levels = jnp.stack(planes(words, channels=channels), axis=-1)
+    levels = (words[..., None] >> _shifts(channels)) & 255
     return levels.astype(jnp.float32) / 255.0
 
 
@@ -178,6 +178,10 @@ def equalize(counts: Int32[Array, "c 256"]) -> UInt8[Array, "c 256"]:
 
 
 # ---------------------------------------------------------------- private
+
+
+def _shifts(channels: int) -> UInt32[Array, "1 1 c"]:
+    return jnp.asarray(8 * np.arange(channels, dtype=np.uint32)[None, None])
 
 
 def _ramp() -> Float[Array, "1 256"]:
