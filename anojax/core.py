@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final, get_args, get_origin
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from anojax.errors import (
     MissingInput,
@@ -104,7 +104,7 @@ class Synthesizer(abc.ABC):
 
     @property
     def name(self) -> str:
-        """The name in the registry: the name of the file."""
+        """The name in the registry, from which the keys derive: the file's name."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
     @property
@@ -160,6 +160,37 @@ class Synthesizer(abc.ABC):
                     f"{self.name} has no control over '{control}'; "
                     f"methods that have: {', '.join(able) or 'none'}"
                 )
+
+
+@dataclass(frozen=True)
+class Layered(Synthesizer):
+    """A local method whose shape and source are drawn apart from each other.
+
+    Concrete classes implement `shape` and `paint`; then either can be exchanged for
+    another method's (`anojax.compose`), and the other keeps its draws.
+    """
+
+    @abc.abstractmethod
+    def shape(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Float[Array, "h w 1"]:
+        """Where the defect is: 0 or 1. Draws from the stream ``"shape"``."""
+
+    @abc.abstractmethod
+    def paint(
+        self,
+        params: PyTree,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        mask: Float[Array, "h w 1"],
+    ) -> Synthesis:
+        """The anomaly in a given shape. Draws from any stream but ``"shape"``."""
+
+    @final
+    def synthesize(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Synthesis:
+        return self.paint(params, key, inputs, self.shape(params, key, inputs))
 
 
 def settings(synth: Synthesizer) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""A lower level never imports a higher one; methods never import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "anojax"
+
+# Level of each module or package; the longest matching prefix decides.
+LEVELS = {
+    "types": 0,
+    "errors": 0,
+    "random": 0,
+    "ops": 1,
+    "nn": 2,
+    "diffusion": 2,
+    "core": 3,
+    "task": 3,
+    "registry": 3,
+    "compose": 3,
+    "batching": 3,
+    "methods": 4,
+    "training": 5,
+    "data": 5,
+    "weights": 5,
+    "evaluation": 5,
+    "config": 6,
+    "report": 6,
+    "cli": 7,
+    "__main__": 7,
+    "__init__": 7,
+}
+# Levels 0-4 do no file I/O and know no picture library.
+FORBIDDEN_BELOW_5 = {"PIL", "cv2", "absl", "skimage", "rich", "yaml", "pathlib", "os"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def level_of(module: str) -> int:
+    return LEVELS[module.split(".")[0]]
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path):
+    module = module_of(path)
+    level = level_of(module)
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top != "anojax":
+            assert level > 4 or top not in FORBIDDEN_BELOW_5, f"{module} imports {top}"
+            continue
+        if rest.split(".")[0] not in LEVELS:  # a name of the front door
+            assert level >= 5, f"{module} imports {name} from the front door"
+            continue
+        assert level_of(rest) <= level, f"{module} imports {name}, a higher level"
+        if module.startswith("methods."):
+            assert not rest.startswith("methods."), f"{module} imports {name}"
+        if module.startswith("training."):
+            assert not rest.startswith("methods."), "training knows no concrete method"
+
+
+def test_no_grab_bags():
+    vague = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert not [p for p in FILES if p.stem in vague]
+
+
+def test_every_module_opens_with_a_docstring():
+    bare = [p for p in FILES if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert not bare
