@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from anojax.core import Synthesizer
-from anojax.errors import AnojaxError, MissingInput
+from anojax.errors import AnojaxError
 from anojax.random import example_key, method_key, stream
 from anojax.types import Bank, Inputs, PyTree, Synthesis
 
@@ -215,6 +215,8 @@ def _to_uint8(out: Synthesis) -> Synthesis:
 
 def _as_uint32(values: Any, what: str) -> np.ndarray:
     values = np.asarray(values)
+    if values.size == 0:
+        raise AnojaxError(f"{what} is empty; give at least one")
     if values.dtype.kind not in "iu" or values.min(initial=0) < 0:
         raise AnojaxError(f"{what} must be whole numbers from 0 to 2**32 - 1")
     if values.max(initial=0) >= 2**32:
@@ -231,8 +233,6 @@ def _spread_controls(inputs: Inputs, size: int) -> Inputs:
 
 
 def _check_leading_axis(inputs: Inputs, size: int) -> None:
-    if size == 0:
-        raise MissingInput("the batch is empty; give at least one example id")
     for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
         if np.ndim(leaf) == 0 or leaf.shape[0] != size:
             name = jax.tree_util.keystr(path).lstrip(".")

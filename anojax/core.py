@@ -72,8 +72,8 @@ def hp(
     default: Any,
     help: str,
     *,
-    low: float | None = None,
-    high: float | None = None,
+    low: int | float | None = None,
+    high: int | float | None = None,
     choices: tuple | None = None,
 ) -> Any:
     """A hyper-parameter: a dataclass field with its meaning and its range.

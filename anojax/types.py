@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-from jaxtyping import Array, ArrayLike
 
 PyTree = Any
+# An array; Any because tree transformations put other things in its place.
+Leaf = Any
 
 
 def _pytree(cls):
@@ -30,15 +31,15 @@ class Controls:
     Every value is a traced float32 scalar: a sweep over it compiles once.
     """
 
-    severity: ArrayLike | None = None
+    severity: Leaf | None = None
     """Opacity of the defect in [0, 1]; 0 returns the picture unchanged."""
-    area: ArrayLike | None = None
+    area: Leaf | None = None
     """Size in (0, 1], as a fraction of the foreground (of the picture without one)."""
-    count: ArrayLike | None = None
+    count: Leaf | None = None
     """Number of defects, at least 1."""
-    aspect: ArrayLike | None = None
+    aspect: Leaf | None = None
     """Width divided by height, positive."""
-    angle: ArrayLike | None = None
+    angle: Leaf | None = None
     """Rotation in radians."""
 
 
@@ -46,9 +47,9 @@ class Controls:
 class Exemplar:
     """A real defect: its picture and where in it the defect lies."""
 
-    image: Array
+    image: Leaf
     """``[H, W, C]`` float32 in [0, 1]."""
-    mask: Array
+    mask: Leaf
     """``[H, W, 1]`` float32, 0 or 1."""
 
 
@@ -56,24 +57,24 @@ class Exemplar:
 class Inputs:
     """Everything a synthesizer may use for one picture."""
 
-    image: Array | None = None
+    image: Leaf | None = None
     """The normal picture, ``[H, W, C]`` float32 in [0, 1]."""
-    foreground: Array | None = None
+    foreground: Leaf | None = None
     """The object, ``[H, W, 1]`` float32, 0 or 1. ``None``: the whole picture."""
-    region: Array | None = None
+    region: Leaf | None = None
     """Where a defect may go, ``[H, W, 1]`` float32, 0 or 1. ``None``: anywhere."""
-    source: Array | None = None
+    source: Leaf | None = None
     """What the defect is made of, ``[H, W, C]`` float32 in [0, 1]: a texture or
     another normal picture, as the method's card says."""
-    source_foreground: Array | None = None
+    source_foreground: Leaf | None = None
     """The object in `source`, ``[H, W, 1]`` float32, 0 or 1."""
     exemplar: Exemplar | None = None
     """A real defect to imitate."""
-    label: Array | None = None
+    label: Leaf | None = None
     """Defect class, int32 scalar."""
-    text: Array | None = None
+    text: Leaf | None = None
     """Encoded prompt, ``[T, D]`` float32."""
-    features: Array | None = None
+    features: Leaf | None = None
     """Features of the picture, for methods that work in feature space."""
     controls: Controls = field(default_factory=Controls)
     """What the user asks of the defect."""
@@ -85,19 +86,19 @@ class Inputs:
 class Synthesis:
     """One synthetic anomaly."""
 
-    image: Array | None
+    image: Leaf | None
     """``[H, W, C]`` float32 in [0, 1]; ``None`` for methods in feature space."""
-    mask: Array
+    mask: Leaf
     """Exactly the changed pixels, ``[H, W, 1]`` float32, 0 or 1."""
-    alpha: Array
+    alpha: Leaf
     """How strongly each pixel is affected, ``[H, W, 1]`` float32 in [0, 1]."""
-    label: Array
+    label: Leaf
     """Class of the defect, int32 scalar; 0 is normal."""
-    anomalous: Array
+    anomalous: Leaf
     """Bool scalar: False when the draw came out empty."""
-    features: Array | None = None
+    features: Leaf | None = None
     """Perturbed features, for methods in feature space."""
-    aux: dict[str, Array] = field(default_factory=dict)
+    aux: dict[str, Leaf] = field(default_factory=dict)
     """Drawn parameters (small arrays), for analysis."""
 
     replace = replace
@@ -107,7 +108,7 @@ class Synthesis:
 class Bank:
     """Pictures from which each example draws its `Inputs.source`."""
 
-    images: Array
+    images: Leaf
     """``[N, H, W, C]`` uint8."""
-    foregrounds: Array | None = None
+    foregrounds: Leaf | None = None
     """``[N, H, W, 1]`` uint8, 0 or 1 (255 counts as 1)."""

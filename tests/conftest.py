@@ -16,7 +16,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shapes and dtypes of every public signature are checked under pytest only.
-_hook = install_import_hook("anojax", "beartype.beartype")
+_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+_hook = install_import_hook("anojax", _CHECKER)
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def test_the_batch_inside_a_step_gives_the_same_pixels(pictures):
 )
 def test_bad_ids(pictures, ids, message):
     with pytest.raises(AnojaxError, match=message):
-        anojax.batch(Toy())({}, 0, ids, anojax.Inputs(image=pictures[:1]))
+        anojax.batch(Toy())({}, 0, np.asarray(ids), anojax.Inputs(image=pictures[:1]))
 
 
 def test_bad_shapes_and_seed(pictures):
