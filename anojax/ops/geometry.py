@@ -82,14 +82,19 @@ def affine(
     `shape` is the size (h, w) of the result, the input's by default; `fill` and
     `method` as in `sample`.
     """
-    h, w = shape or image.shape[:2]
-    y = jnp.arange(h, dtype=jnp.float32)[:, None]
-    x = jnp.arange(w, dtype=jnp.float32)[None]
+    y, x = affine_coordinates(matrix, shape or image.shape[:2])
+    return sample(image, y, x, fill=fill, method=method)
+
+
+def affine_coordinates(
+    matrix: Float[Array, "2 3"], shape: tuple[int, int]
+) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
+    """Where `matrix` sends every pixel of a picture of `shape` (h, w): (y, x)."""
+    y = jnp.arange(shape[0], dtype=jnp.float32)[:, None]
+    x = jnp.arange(shape[1], dtype=jnp.float32)[None]
     # No matmul: accelerators may round its inputs to 10 bits.
     (xx, xy, x1), (yx, yy, y1) = matrix
-    return sample(
-        image, yx * x + yy * y + y1, xx * x + xy * y + x1, fill=fill, method=method
-    )
+    return yx * x + (yy * y + y1), xx * x + (xy * y + x1)
 
 
 def rotation(shape: tuple[int, int], angle_rad: Scalar) -> Float[Array, "2 3"]:
