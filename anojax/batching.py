@@ -85,6 +85,11 @@ class Batch:
         inputs = _spread_controls(inputs, size)
         return run.lower(params, key, self.bank, ids, ids, inputs)
 
+    def traces(self) -> int:
+        """How many programs these settings have been compiled into so far."""
+        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        return run._cache_size()
+
     def _strategy(self) -> Strategy:
         if self.strategy != "auto":
             return self.strategy
@@ -195,7 +200,9 @@ def _to_float(inputs: Inputs) -> Inputs:
 def _scaled(image):
     if image is None or image.dtype != jnp.uint8:
         return image
-    return image.astype(jnp.float32) / 255
+    # Compilers turn a division by 255 into this product; said openly, the pixels are
+    # the same on every platform and in NumPy.
+    return image.astype(jnp.float32) * np.float32(1 / 255)
 
 
 def _binary(mask):
