@@ -39,9 +39,7 @@ def planes(
     words: UInt32[Array, "*s"], *, channels: int
 ) -> tuple[Int32[Array, "*s"], ...]:
     """Levels 0..255 of each channel."""
-    return tuple(
-        ((words >> (8 * c)) & 255).astype(jnp.int32) for c in range(channels)
-    )
+    return tuple(((words >> (8 * c)) & 255).astype(jnp.int32) for c in range(channels))
 
 
 def from_planes(levels: tuple[Int32[Array, "*s"], ...]) -> UInt32[Array, "*s"]:
@@ -79,9 +77,7 @@ def apply_table(
     )
 
 
-def histogram(
-    words: UInt32[Array, "h w"], *, channels: int
-) -> Int32[Array, "c 256"]:
+def histogram(words: UInt32[Array, "h w"], *, channels: int) -> Int32[Array, "c 256"]:
     """Number of pixels at each level, per channel."""
     bins = jnp.concatenate(
         [
