@@ -1,0 +1,408 @@
+"""The protocol of training: what a trainable method adds to its Synthesizer.
+
+A method's file may define one public `Task` beside its Synthesizer, and a `Detector`
+where its paper ends in one. A Task is pure: it never asks how many devices there are.
+The mean over devices is handed to it as `reduce`; parallelism lives elsewhere.
+
+Everything random about an example derives from the run's key and the example's id, so
+a training step gives the same result on one device and on eight, and a picture inside
+the step is the picture that `anojax synth` writes for that seed and id.
+"""
+
+import abc
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Key, Shaped, UInt8, UInt32
+
+from anojax import registry
+from anojax.batching import over_examples
+from anojax.core import Synthesizer, check_setting, hp
+from anojax.errors import AnojaxError, UnknownName
+from anojax.optim import Optimizer, ema_update
+from anojax.random import example_key, stream
+from anojax.types import Bank, Inputs, PyTree, Synthesis
+
+Metrics = dict[str, Array]
+
+
+def _pytree(cls):
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+
+
+@_pytree
+class TrainState:
+    """Everything that changes while training; what a checkpoint holds."""
+
+    params: PyTree
+    """What gradients move, float32."""
+    statistics: PyTree
+    """What gradients do not move: BatchNorm statistics, frozen networks."""
+    opt_state: PyTree
+    """Of the optimizer or optimizers."""
+    ema: PyTree | None
+    """Moving average of `params`; ``None`` without one."""
+    step: Array
+    """Updates done, int32 scalar."""
+
+    replace = replace
+
+
+@_pytree
+class Examples:
+    """A batch: a leading axis B on everything but the bank."""
+
+    inputs: Inputs
+    """Pictures and masks as uint8."""
+    ids: Shaped[Array, "..."]
+    """``[B]`` uint32; different for every visit of a picture."""
+    bank: Bank | None = None
+    """Where `Inputs.source` is drawn from; the whole of it on every device."""
+    ready: Synthesis | None = None
+    """Anomalies made beforehand; the synthesizer does not run then."""
+
+    replace = replace
+
+    @property
+    def pictures(self) -> Float[Array, "b h w c"]:
+        """The normal pictures in [0, 1]."""
+        return _unit(self.inputs.image)
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """The mean over the devices that share a batch.
+
+    Pass `axis` to ``flax.linen.BatchNorm(axis_name=...)``, so that statistics are
+    those of the whole batch.
+    """
+
+    axis: str | None = None
+    """Name of the device axis; ``None`` when the program already sees everything."""
+
+    def __call__(self, tree: PyTree) -> PyTree:
+        """The mean of all floating-point leaves; others are the same everywhere."""
+        if self.axis is None:
+            return tree
+        return jax.tree.map(
+            lambda x: lax.pmean(x, self.axis)
+            if jnp.issubdtype(x.dtype, jnp.inexact)
+            else x,
+            tree,
+        )
+
+
+@dataclass(frozen=True)
+class Detector(abc.ABC):
+    """What finds defects after training; frozen, hashable, equal by value."""
+
+    def calibrate(
+        self, variables: PyTree, pictures: Iterable[UInt8[Any, "b h w c"]]
+    ) -> PyTree:
+        """Fit what needs normal pictures but no gradient (a density, a threshold).
+
+        Args:
+          variables: as `Task.variables` gives them.
+          pictures: batches of normal pictures; the last one may be smaller.
+
+        Returns:
+          The variables that `score` needs: nested dictionaries of arrays.
+        """
+        del pictures
+        return variables
+
+    @abc.abstractmethod
+    def score(
+        self, variables: PyTree, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+        """Anomaly map and image score of one picture; higher is more anomalous."""
+
+
+@lru_cache(maxsize=32)
+def _scores(detector: Detector):
+    def many(variables, images):
+        return jax.vmap(lambda x: detector.score(variables, x))(_unit(images))
+
+    return jax.jit(many)
+
+
+def score_batch(
+    detector: Detector, variables: PyTree, images: Shaped[Any, "b h w c"]
+) -> tuple[Float[Array, "b h w"], Float[Array, " b"]]:
+    """Maps and scores of a batch of pictures, uint8 or float32 in [0, 1]."""
+    return _scores(detector)(variables, images)
+
+
+@dataclass(frozen=True)
+class Task(abc.ABC):
+    """How a method is trained. Equal tasks share one compilation.
+
+    Concrete tasks are frozen dataclasses whose further fields are `hp` (or an
+    `Optimizer`, or other frozen dataclasses).
+    """
+
+    synth: Synthesizer
+    steps: int = hp(1000, "updates in the whole run; schedules follow it", low=1)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_setting(self.name, field, getattr(self, field.name))
+
+    @property
+    def name(self) -> str:
+        """The name of the method: the name of the file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    @abc.abstractmethod
+    def init(self, key: Key[Array, ""], batch: Examples) -> TrainState:
+        """The state before the first step; only shapes of `batch` matter."""
+
+    @abc.abstractmethod
+    def step(
+        self, state: TrainState, key: Key[Array, ""], batch: Examples, reduce: Reduce
+    ) -> tuple[TrainState, Metrics]:
+        """One update: pure, and the same on every device after `reduce`.
+
+        Args:
+          state: before the update.
+          key: of the run, the same at every step; see `example_keys`.
+          batch: this device's share.
+          reduce: to be applied to gradients, statistics and metrics.
+
+        Returns:
+          The state with ``step + 1``, and scalars to log.
+        """
+
+    def params(self, state: TrainState) -> PyTree:
+        """Parameters for the Synthesizer; ``{}`` unless it learns."""
+        del state
+        return {}
+
+    def variables(self, state: TrainState) -> PyTree:
+        """What the Detector needs: the averaged parameters if there are any."""
+        params = state.params if state.ema is None else state.ema
+        return {"params": params, "statistics": state.statistics}
+
+    def detector(self) -> Detector | None:
+        """The Detector that goes with these settings, if the paper ends in one."""
+        return None
+
+    @final
+    def example_keys(
+        self, key: Key[Array, ""], batch: Examples, name: str
+    ) -> Key[Array, " b"]:
+        """A named key per example, whatever device the example is on."""
+        own = stream(stream(key, "task"), name)
+        return jax.vmap(lambda i: example_key(own, i))(batch.ids)
+
+    @final
+    def step_key(self, key: Key[Array, ""], state: TrainState) -> Key[Array, ""]:
+        """A key per step, the same on all devices: for choices of a whole batch."""
+        return jax.random.fold_in(stream(key, "step"), state.step)
+
+    @final
+    def draw(
+        self,
+        key: Key[Array, ""],
+        batch: Examples,
+        *,
+        clean_share: float = 0.0,
+        params: PyTree | None = None,
+    ) -> Synthesis:
+        """Synthesize one anomaly per example, inside the step.
+
+        Args:
+          key: of the run.
+          batch: `ready` anomalies are taken as they are; otherwise the method runs on
+            `inputs`, whose pictures may be uint8 or (augmented) float32.
+          clean_share: each example stays clean with this probability: its picture is
+            returned, with an empty mask.
+          params: of the synthesizer.
+        """
+        if batch.ready is not None:
+            out = _to_float(batch.ready)
+        else:
+            zero = jnp.zeros_like(batch.ids)
+            own = stream(key, self.synth.name)  # == method_key(seed, name)
+            run = over_examples(self.synth)
+            bank, ids = batch.bank, batch.ids
+            out = run(params or {}, own, bank, ids, zero, batch.inputs)
+        if not clean_share:
+            return out
+        keys = self.example_keys(key, batch, "clean")
+        clean = jax.vmap(lambda k: jax.random.bernoulli(k, clean_share))(keys)
+        each = clean[:, None, None, None]
+        return out.replace(
+            image=jnp.where(each, batch.pictures, out.image),
+            mask=jnp.where(each, 0.0, out.mask),
+            alpha=jnp.where(each, 0.0, out.alpha),
+            label=jnp.where(clean, 0, out.label),
+            anomalous=out.anomalous & ~clean,
+        )
+
+
+@dataclass(frozen=True)
+class GradientTask(Task):
+    """A task with one loss and one optimizer: implement `init_networks` and `loss`."""
+
+    optimizer: Optimizer = Optimizer()
+    ema_decay: float = hp(0.0, "of the averaged parameters; 0: none", low=0.0, high=1.0)
+    accumulate: int = hp(1, "parts that a device's batch is computed in", low=1)
+    dtype: str = hp("float32", "compute in", choices=("float32", "bfloat16"))
+
+    @abc.abstractmethod
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        """Parameters (float32) and statistics before the first step."""
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        """The mean loss of a batch, the new statistics, and scalars to log.
+
+        Everything must be a mean over examples, so that a mean over devices of equal
+        shares is the mean over the batch. Networks take ``dtype=self.compute_dtype``
+        and BatchNorm takes ``axis_name=reduce.axis``; losses are float32.
+        """
+
+    def transform(self) -> optax.GradientTransformation:
+        """The update rule; to be replaced where parts learn differently."""
+        return self.optimizer.build(self.steps)
+
+    @property
+    def compute_dtype(self) -> Any:
+        """What networks compute in; parameters and losses stay float32."""
+        return jnp.bfloat16 if self.dtype == "bfloat16" else jnp.float32
+
+    @final
+    def init(self, key: Key[Array, ""], batch: Examples) -> TrainState:
+        params, statistics = self.init_networks(stream(key, "init"), batch)
+        return TrainState(
+            params=params,
+            statistics=statistics,
+            opt_state=self.transform().init(params),
+            ema=jax.tree.map(jnp.copy, params) if self.ema_decay else None,
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    @final
+    def step(
+        self, state: TrainState, key: Key[Array, ""], batch: Examples, reduce: Reduce
+    ) -> tuple[TrainState, Metrics]:
+        gradients, statistics, metrics = reduce(
+            self._gradients(state, key, batch, reduce)
+        )
+        updates, opt_state = self.transform().update(
+            gradients, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = ema_update(ema, params, self.ema_decay)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        return TrainState(params, statistics, opt_state, ema, state.step + 1), metrics
+
+    def _gradients(self, state, key, batch, reduce):
+        grad = jax.value_and_grad(self.loss, has_aux=True)
+
+        def part(statistics, examples):
+            (loss, (statistics, metrics)), gradients = grad(
+                state.params, statistics, key, examples, reduce
+            )
+            return statistics, (gradients, {"loss": loss, **metrics})
+
+        if self.accumulate == 1:
+            statistics, (gradients, metrics) = part(state.statistics, batch)
+            return gradients, statistics, metrics
+        parts = _split(batch.replace(bank=None), self.accumulate)
+
+        def add(carry, examples):
+            statistics, total = carry
+            statistics, new = part(statistics, examples.replace(bank=batch.bank))
+            return (statistics, jax.tree.map(jnp.add, total, new)), None
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(
+            lambda s, x: part(s, x.replace(bank=batch.bank))[1], state.statistics, first
+        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (statistics, total), _ = lax.scan(add, (state.statistics, zeros), parts)
+        gradients, metrics = jax.tree.map(lambda x: x / self.accumulate, total)
+        return gradients, statistics, metrics
+
+
+def get(name: str) -> type[Task]:
+    """The Task class of a method.
+
+    Raises:
+      UnknownName: there is no such method, or nothing of it is trained.
+    """
+    module = sys.modules[registry.get(name).__module__]
+    own = _tasks_of(module)
+    if not own:
+        able = [n for n in registry.names() if has_task(n)]
+        raise UnknownName(
+            f"method '{name}' has nothing to train; "
+            f"methods that have: {', '.join(able) or 'none'}"
+        )
+    if len(own) != 1:
+        raise AnojaxError(f"{module.__name__} defines {len(own)} tasks, expected one")
+    return own[0]
+
+
+def has_task(name: str) -> bool:
+    """Whether a method can be trained."""
+    return bool(_tasks_of(sys.modules[registry.get(name).__module__]))
+
+
+def _tasks_of(module) -> list[type[Task]]:
+    return [
+        value
+        for key, value in vars(module).items()
+        if inspect.isclass(value)
+        and issubclass(value, Task)
+        and value.__module__ == module.__name__
+        and not key.startswith("_")
+    ]
+
+
+def _split(batch: Examples, parts: int) -> Examples:
+    size = batch.ids.shape[0]
+    if size % parts:
+        raise AnojaxError(
+            f"accumulate is {parts}, but a device has {size} examples; "
+            f"choose a divisor of {size}"
+        )
+    return jax.tree.map(lambda x: x.reshape(parts, size // parts, *x.shape[1:]), batch)
+
+
+def _unit(images):
+    images = jnp.asarray(images)
+    if images.dtype != jnp.uint8:
+        return images
+    return images.astype(jnp.float32) / 255
+
+
+def _to_float(ready: Synthesis) -> Synthesis:
+    image = None if ready.image is None else _unit(ready.image)
+    return ready.replace(
+        image=image,
+        mask=(ready.mask > 0).astype(jnp.float32),
+        alpha=_unit(ready.alpha),
+    )

@@ -1,0 +1,1 @@
+"""Training: strategies over devices, the loop, checkpoints, logs. Sees only a Task."""

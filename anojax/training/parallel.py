@@ -1,0 +1,264 @@
+"""How a training step runs on many devices: the only file that knows.
+
+Two strategies with one interface. `Pmap` copies the state to every device; `MeshJit`
+compiles for a named mesh ``(data, model)`` and shards large parameters by rules. Both
+give the numbers of one device, because everything random derives from example ids and
+the mean over devices is injected into the pure step as `Reduce`.
+"""
+
+import abc
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
+
+from anojax.errors import AnojaxError
+from anojax.task import Examples, Metrics, Reduce, Task, TrainState
+from anojax.types import Bank, PyTree
+
+Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
+"""(regular expression, mesh axis of each array axis); the first match decides."""
+
+Step = Callable[
+    [TrainState, Key[Array, "..."], Bank | None, Examples], tuple[TrainState, Metrics]
+]
+
+_DEVICES = "devices"
+
+
+class Strategy(abc.ABC):
+    """Where state and batches live, and how the step is compiled.
+
+    A compiled step takes batches with two leading axes ``[k, B, ...]`` and makes k
+    updates in one call; its metrics have the leading axis k.
+    """
+
+    shares: int
+    """Devices, over all processes, that a batch is divided among."""
+
+    def check_batch(self, size: int, accumulate: int = 1) -> None:
+        """Raise unless a global batch of `size` divides over the devices."""
+        unit = self.shares * accumulate
+        if size < 1 or size % unit:
+            parts = f" times {accumulate} accumulated parts" if accumulate > 1 else ""
+            nearest = max(unit, size // unit * unit)
+            raise AnojaxError(
+                f"batch_size is {size}, which does not divide over {self.shares} "
+                f"devices{parts}; use a multiple of {unit}, for instance {nearest}"
+            )
+
+    @abc.abstractmethod
+    def init(self, task: Task, key: Key[Array, ""], batch: Examples) -> PyTree:
+        """The state before the first step, placed; `batch` has one leading axis."""
+
+    @abc.abstractmethod
+    def place_state(self, state: TrainState) -> PyTree:
+        """Bring one unreplicated state (host arrays) to the devices."""
+
+    @abc.abstractmethod
+    def place_whole(self, tree: PyTree) -> PyTree:
+        """Bring something that every device needs whole (key, bank)."""
+
+    @abc.abstractmethod
+    def place_batch(self, batch: Examples) -> Examples:
+        """Divide this process's batches ``[k, B / processes, ...]``."""
+
+    @abc.abstractmethod
+    def compile(self, task: Task) -> Step:
+        """The step of a task; its first argument is donated."""
+
+    @abc.abstractmethod
+    def fetch(self, state: PyTree) -> TrainState:
+        """One unreplicated copy, as host arrays (global arrays if spread over hosts)."""
+
+    @abc.abstractmethod
+    def fetch_metrics(self, metrics: PyTree) -> dict[str, np.ndarray]:
+        """Metrics of one call on the host, ``[k]`` each."""
+
+
+class Pmap(Strategy):
+    """Data parallelism with a copy of the state on every device."""
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        self.given = None if devices is None else list(devices)
+        self.local = jax.local_devices() if devices is None else self.given
+        self.shares = jax.device_count() if devices is None else len(self.given)
+        mesh = Mesh(np.array(self.local), (_DEVICES,))
+        self.split = NamedSharding(mesh, PartitionSpec(_DEVICES))
+
+    def init(self, task: Task, key: Key[Array, ""], batch: Examples) -> PyTree:
+        return self.place_state(jax.device_get(jax.jit(task.init)(key, batch)))
+
+    def place_state(self, state: TrainState) -> PyTree:
+        return self.place_whole(state)
+
+    def place_whole(self, tree: PyTree) -> PyTree:
+        copies = len(self.local)
+
+        def copy(x):
+            xp = np if isinstance(x, np.ndarray | np.generic) else jnp
+            return jax.device_put(xp.stack([x] * copies), self.split)
+
+        return jax.tree.map(copy, tree)
+
+    def place_batch(self, batch: Examples) -> Examples:
+        def divide(x):
+            shape = (x.shape[0], len(self.local), -1, *x.shape[2:])
+            return jax.device_put(np.swapaxes(x.reshape(shape), 0, 1), self.split)
+
+        return jax.tree.map(divide, batch)
+
+    def compile(self, task: Task) -> Step:
+        many = _many_steps(task, Reduce(_DEVICES))
+        return jax.pmap(many, _DEVICES, devices=self.given, donate_argnums=0)
+
+    def fetch(self, state: PyTree) -> TrainState:
+        return jax.tree.map(_first_copy, state)
+
+    def fetch_metrics(self, metrics: PyTree) -> dict[str, np.ndarray]:
+        return jax.tree.map(_first_copy, metrics)
+
+
+class MeshJit(Strategy):
+    """`jit` over a mesh ``(data, model)``: for networks too large to copy.
+
+    Args:
+      model: devices that share one copy of the parameters; divides the devices of a
+        process.
+      rules: which leaves of the state to divide, by their path, for instance
+        ``(("kernel$", (None, None, None, "model")),)``. Optimizer moments and averages
+        have the paths of their parameters at the end, so one rule holds for all.
+        Leaves without a matching rule are copied.
+    """
+
+    def __init__(
+        self,
+        model: int = 1,
+        rules: Rules = (),
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        devices = jax.devices() if devices is None else list(devices)
+        here = sum(d.process_index == jax.process_index() for d in devices)
+        if model < 1 or here % model:
+            raise AnojaxError(
+                f"model_devices is {model}, but a process has {here} devices; "
+                f"choose a divisor of {here}"
+            )
+        self.shares = len(devices) // model
+        shape = np.array(devices).reshape(self.shares, model)
+        # Auto on purpose: make_mesh would give Explicit axes.
+        self.mesh = Mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+        self.rules = rules
+        self.whole = NamedSharding(self.mesh, PartitionSpec())
+        self.split = NamedSharding(self.mesh, PartitionSpec(None, "data"))
+
+    def shardings(self, state: PyTree) -> PyTree:
+        """The sharding of every leaf, by `rules`."""
+
+        def choose(path, leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            for pattern, axes in self.rules:
+                if re.search(pattern, name) and len(axes) == len(leaf.shape):
+                    self._check_rule(name, leaf.shape, axes)
+                    return NamedSharding(self.mesh, PartitionSpec(*axes))
+            return self.whole
+
+        return jax.tree_util.tree_map_with_path(choose, state)
+
+    def _check_rule(self, name, shape, axes):
+        for size, axis in zip(shape, axes, strict=True):
+            if axis is not None and axis not in self.mesh.shape:
+                raise AnojaxError(f"sharding of {name}: no mesh axis '{axis}'")
+            if axis is not None and size % self.mesh.shape[axis]:
+                raise AnojaxError(
+                    f"sharding of {name}: an axis of {size} does not divide over "
+                    f"{self.mesh.shape[axis]} devices; change the rule"
+                )
+
+    def init(self, task: Task, key: Key[Array, ""], batch: Examples) -> PyTree:
+        shape = jax.eval_shape(task.init, key, batch)
+        # Raw key data: a key made by one process is no global array.
+        data = np.asarray(jax.random.key_data(key))
+        made = jax.jit(
+            lambda data, batch: task.init(jax.random.wrap_key_data(data), batch),
+            out_shardings=self.shardings(shape),
+        )
+        return made(data, jax.tree.map(np.asarray, batch))
+
+    def place_state(self, state: TrainState) -> PyTree:
+        return jax.tree.map(_put, state, self.shardings(state))
+
+    def place_whole(self, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: _put(x, self.whole), tree)
+
+    def place_batch(self, batch: Examples) -> Examples:
+        put = jax.make_array_from_process_local_data
+        return jax.tree.map(lambda x: put(self.split, x), batch)
+
+    def compile(self, task: Task) -> Step:
+        many = _many_steps(task, Reduce())
+
+        def keep_sharding(state, key, bank, batch):
+            state, metrics = many(state, key, bank, batch)
+            sharding = self.shardings(state)
+            return lax.with_sharding_constraint(state, sharding), metrics
+
+        return jax.jit(keep_sharding, donate_argnums=0)
+
+    def fetch(self, state: PyTree) -> TrainState:
+        return jax.tree.map(_to_host, state)
+
+    def fetch_metrics(self, metrics: PyTree) -> dict[str, np.ndarray]:
+        return jax.tree.map(_to_host, metrics)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; a meeting point of all of them."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def wait_for_all(name: str) -> None:
+    """Return once every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _many_steps(task: Task, reduce: Reduce) -> Step:
+    def many(state, key, bank, batches):
+        def one(state, batch):
+            return task.step(state, key, batch.replace(bank=bank), reduce)
+
+        if batches.ids.shape[0] > 1:
+            return lax.scan(one, state, batches)
+        state, metrics = one(state, jax.tree.map(lambda x: x[0], batches))
+        return state, jax.tree.map(lambda x: x[None], metrics)
+
+    return many
+
+
+def _first_copy(x: Any) -> np.ndarray:
+    return np.asarray(x.addressable_shards[0].data)[0]
+
+
+def _to_host(x: Any) -> Any:
+    if x.is_fully_replicated:
+        return np.asarray(x.addressable_shards[0].data)
+    return np.asarray(x) if x.is_fully_addressable else x
+
+
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding))
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
