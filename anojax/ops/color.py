@@ -160,7 +160,8 @@ def from_hsv(hsv: Planes) -> Planes:
 
 def to_hls(rgb: Planes) -> Planes:
     """RGB to HLS with H 0..179, L and S 0..255 (within one level of OpenCV)."""
-    r, g, b = (x.astype(jnp.float32) for x in rgb)
+    # OpenCV's scale and order of operations: they decide the many ties of L.
+    r, g, b = (x.astype(jnp.float32) * np.float32(1 / 255) for x in rgb)
     top = jnp.maximum(jnp.maximum(r, g), b)
     bottom = jnp.minimum(jnp.minimum(r, g), b)
     d, total = top - bottom, top + bottom
@@ -171,10 +172,10 @@ def to_hls(rgb: Planes) -> Planes:
         jnp.where(top == g, 2.0 + (b - r) / safe, 4.0 + (r - g) / safe),
     )
     hue = jnp.where(turn < 0.0, turn + 6.0, turn) * 30.0
-    room = jnp.where(total < 255.0, total, 510.0 - total)
-    s = jnp.where(d > 0.0, 255.0 * d / jnp.maximum(room, 1.0), 0.0)
+    room = jnp.where(total < 1.0, total, 2.0 - total)
+    s = jnp.where(d > 0.0, d / jnp.where(d > 0.0, room, 1.0), 0.0)
     # OpenCV rounds 359.x degrees up to 180 and keeps it.
-    return _round(hue), _round(0.5 * total), _round(s)
+    return _round(hue), _round(0.5 * total * 255.0), _round(s * 255.0)
 
 
 def from_hls(hls: Planes) -> Planes:

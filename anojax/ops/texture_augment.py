@@ -51,10 +51,9 @@ def three_of_ten(
     """
     choice, draws = jax.random.split(key)
     if ids is None:
-        ids = jax.lax.top_k(jax.random.uniform(choice, (len(NAMES),)), 3)[1]
+        ids = choose(choice)
     channels = image.shape[-1]
-    operators = _grey_operators() if channels == 1 else _colour_operators()
-    branches = [operators[name] for name in NAMES]
+    branches = [_operators(channels)[name] for name in NAMES]
     draws = jax.random.uniform(draws, (ids.shape[0], 8))
 
     def slot(state, which_and_draws):
@@ -66,27 +65,28 @@ def three_of_ten(
     return lookup.unpack(lookup.apply_table(words, table), channels=channels)
 
 
+def choose(key: Key[Array, ""]) -> Int32[Array, "3"]:
+    """Three different indices into `NAMES` in random order."""
+    return jax.lax.top_k(jax.random.uniform(key, (len(NAMES),)), 3)[1]
+
+
+def apply_operator(
+    name: str, image: Float[Array, "h w c"], draws: Draws
+) -> Float[Array, "h w c"]:
+    """One operator of `NAMES` alone; `draws` in [0, 1) decide its parameters."""
+    channels = image.shape[-1]
+    operator = _operators(channels)[name]
+    words, table = operator(lookup.pack(image), lookup.identity(channels), draws)
+    return lookup.unpack(lookup.apply_table(words, table), channels=channels)
+
+
 # An operator takes the words, the table that still has to be applied to them, and its
 # uniform draws in [0, 1); it returns new words and a new pending table.
 Operator = Callable[[Words, Table, Draws], tuple[Words, Table]]
 
 
-def _colour_operators() -> dict[str, Operator]:
-    return _table_operators() | {
-        "brightness": _pixels(_brightness),
-        "hue_saturation": _pixels(_hue_saturation),
-    }
-
-
-def _grey_operators() -> dict[str, Operator]:
-    return _table_operators() | {
-        "brightness": _then(_grey_brightness),
-        "hue_saturation": lambda words, table, u: (words, table),
-    }
-
-
-def _table_operators() -> dict[str, Operator]:
-    return {
+def _operators(channels: int) -> dict[str, Operator]:
+    operators = {
         "gamma": _then(_gamma),
         "sharpness": _pixels(_sharpness),
         "solarize": _then(_solarize),
@@ -95,6 +95,15 @@ def _table_operators() -> dict[str, Operator]:
         "autocontrast": _from_counts(_autocontrast),
         "equalize": _from_counts(lambda counts, u: lookup.equalize(counts)),
         "rotate": _pixels(_rotate),
+    }
+    if channels == 1:
+        return operators | {
+            "brightness": _then(_grey_brightness),
+            "hue_saturation": lambda words, table, u: (words, table),
+        }
+    return operators | {
+        "brightness": _pixels(_brightness),
+        "hue_saturation": _pixels(_hue_saturation),
     }
 
 
