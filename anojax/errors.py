@@ -32,6 +32,10 @@ class RunError(AnojaxError):
     """A run folder that does not fit what is asked of it."""
 
 
+class CheckpointError(AnojaxError):
+    """A checkpoint that is missing, damaged or made for something else."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"``, or a list of what exists when nothing is near."""
     known = sorted(known)

@@ -58,9 +58,7 @@ class Optimizer:
                 f"'{self.schedule}'; give both (schedule: drops) or neither"
             )
 
-    def rate(
-        self, step: Int[Array, ""] | int, steps: int
-    ) -> Float[Array, ""]:
+    def rate(self, step: Int[Array, ""] | int, steps: int) -> Float[Array, ""]:
         """The learning rate of update `step` (0 is the first) in a run of `steps`."""
         done = jnp.asarray(step, jnp.float32) / steps
         if self.schedule == "cosine":
@@ -92,7 +90,16 @@ class Optimizer:
         if self.weight_decay and self.rule == "adamw":
             parts.append(decay)
         parts.append(optax.scale_by_learning_rate(lambda i: self.rate(i, steps)))
-        return optax.chain(*parts)
+        return _promoting(optax.chain(*parts))
+
+
+def _promoting(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    # optax mixes integer counts with floats, which strict promotion forbids.
+    def update(gradients, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return rule.update(gradients, state, params)
+
+    return optax.GradientTransformation(rule.init, update)
 
 
 def ema_update(average: PyTree, params: PyTree, decay: float) -> PyTree:

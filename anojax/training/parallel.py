@@ -43,20 +43,22 @@ class Strategy(abc.ABC):
     shares: int
     """Devices, over all processes, that a batch is divided among."""
 
-    def check_batch(self, size: int, accumulate: int = 1) -> None:
+    def check_batch(self, size: int) -> None:
         """Raise unless a global batch of `size` divides over the devices."""
-        unit = self.shares * accumulate
-        if size < 1 or size % unit:
-            parts = f" times {accumulate} accumulated parts" if accumulate > 1 else ""
-            nearest = max(unit, size // unit * unit)
+        if size < 1 or size % self.shares:
+            nearest = max(1, size // self.shares) * self.shares
             raise AnojaxError(
                 f"batch_size is {size}, which does not divide over {self.shares} "
-                f"devices{parts}; use a multiple of {unit}, for instance {nearest}"
+                f"devices; use for instance {nearest}, or fewer devices"
             )
 
     @abc.abstractmethod
     def init(self, task: Task, key: Key[Array, ""], batch: Examples) -> PyTree:
         """The state before the first step, placed; `batch` has one leading axis."""
+
+    @abc.abstractmethod
+    def template(self, shapes: PyTree) -> PyTree:
+        """What a restored state should look like, from its abstract shapes."""
 
     @abc.abstractmethod
     def place_state(self, state: TrainState) -> PyTree:
@@ -95,6 +97,9 @@ class Pmap(Strategy):
 
     def init(self, task: Task, key: Key[Array, ""], batch: Examples) -> PyTree:
         return self.place_state(jax.device_get(jax.jit(task.init)(key, batch)))
+
+    def template(self, shapes: PyTree) -> PyTree:
+        return shapes
 
     def place_state(self, state: TrainState) -> PyTree:
         return self.place_whole(state)
@@ -192,6 +197,13 @@ class MeshJit(Strategy):
         )
         return made(data, jax.tree.map(np.asarray, batch))
 
+    def template(self, shapes: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+            shapes,
+            self.shardings(shapes),
+        )
+
     def place_state(self, state: TrainState) -> PyTree:
         return jax.tree.map(_put, state, self.shardings(state))
 
@@ -256,7 +268,7 @@ def _to_host(x: Any) -> Any:
 
 
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
-    if sharding.is_fully_addressable:
+    if sharding.is_fully_addressable or getattr(x, "sharding", None) == sharding:
         return jax.device_put(x, sharding)
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding))

@@ -1,0 +1,336 @@
+"""Checkpoints: one unreplicated copy of the state, with everything needed to go on.
+
+A checkpoint folder ``DIR/<step>`` holds the arrays under flat names
+(``params/Conv_0/kernel``) and a record: method, step, position in the data, key, and
+the shape of every array, so that a misfit is found and named before anything is
+loaded. The names depend neither on devices nor on processes.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+from anojax.errors import CheckpointError
+from anojax.training.parallel import wait_for_all
+from anojax.types import PyTree
+
+Flat = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint says about itself."""
+
+    method: str
+    step: int
+    position: int
+    """Examples seen, of all processes together."""
+    key: tuple[int, ...]
+    """Raw data of the run's key."""
+    shapes: dict[str, tuple[tuple[int, ...], str]]
+    """Name of every array -> shape and dtype."""
+    config: dict[str, Any]
+    """The resolved configuration of the run."""
+    metrics: dict[str, float] | None = None
+    """Of the evaluation at this step, if there was one."""
+
+
+def flatten(tree: PyTree) -> Flat:
+    """Arrays of a tree by their path, ``{"params/Conv_0/kernel": ...}``."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def unflatten(flat: Flat) -> PyTree:
+    """Nested dictionaries from flat names, for trees without a template."""
+    tree: dict[str, Any] = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
+def shapes_of(tree: PyTree) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every array of a tree, by name."""
+    return {k: (tuple(x.shape), str(x.dtype)) for k, x in flatten(tree).items()}
+
+
+class Checkpoints:
+    """Writes the checkpoints of one run, in the background.
+
+    Args:
+      folder: of the run's checkpoints; made when missing.
+      keep_last: how many of the newest to keep.
+      best: name of the metric whose best checkpoint is kept as well.
+      lowest: the smallest value is the best.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_last: int = 1,
+        best: str | None = None,
+        lowest: bool = False,
+    ):
+        policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
+        if best is not None:
+            policies.append(
+                keep.BestN(
+                    get_metric_fn=lambda metrics: metrics[best],
+                    reverse=lowest,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self.best = best
+        self.manager = ocp.CheckpointManager(
+            Path(folder).absolute(),
+            item_names=("state", "record"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep.AnyPreservationPolicy(policies),
+                # Without it metrics are not written, and forgotten after a restart.
+                best_fn=None if best is None else lambda metrics: metrics[best],
+                best_mode="min" if lowest else "max",
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def save(self, record: Record, state: PyTree) -> None:
+        """Begin to write; returns when `state` may change again.
+
+        Args:
+          record: its step names the checkpoint; an existing one is left as it is.
+          state: host arrays, the same in every process, or global arrays.
+        """
+        if record.step in self.manager.all_steps():
+            return
+        flat = {k: _as_array(x) for k, x in flatten(state).items()}
+        scored = record.metrics is not None and self.best in record.metrics
+        self.manager.save(
+            record.step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(flat),
+                record=ocp.args.JsonSave(vars(record)),
+            ),
+            metrics=record.metrics if scored else None,
+            force=True,
+        )
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        self.manager.wait_until_finished()
+        self.manager.close()
+
+
+def steps(folder: Path) -> list[int]:
+    """The finished checkpoints in a folder, oldest first."""
+    if not Path(folder).is_dir():
+        return []
+    return sorted(int(p.name) for p in Path(folder).iterdir() if _finished(p))
+
+
+def best_step(folder: Path, metric: str, *, lowest: bool = False) -> int:
+    """The checkpoint with the best value of a metric."""
+    found = {step: read_record(folder, step).metrics for step in steps(folder)}
+    scored = {s: m[metric] for s, m in found.items() if m and metric in m}
+    if not scored:
+        raise CheckpointError(
+            f"no checkpoint in {folder} has the metric '{metric}'; was there an eval?"
+        )
+    return (min if lowest else max)(scored, key=scored.__getitem__)
+
+
+def read_record(folder: Path, step: int | None = None) -> Record:
+    """The record of a checkpoint; of the newest when no step is given.
+
+    Raises:
+      CheckpointError: there is none, or only half-written ones.
+    """
+    path = _find(folder, step)
+    values = _read_item(path, "record")
+    shapes = {k: (tuple(s), d) for k, (s, d) in values["shapes"].items()}
+    return Record(**values | {"shapes": shapes, "key": tuple(values["key"])})
+
+
+def restore(
+    folder: Path, template: PyTree, *, method: str, step: int | None = None
+) -> tuple[PyTree, Record]:
+    """Read a whole state.
+
+    Args:
+      folder: of checkpoints.
+      template: a tree of what is expected; leaves with a `sharding` come back as
+        arrays with it, others as host arrays.
+      method: the checkpoint must be of this method.
+      step: which one; the newest by default.
+
+    Raises:
+      CheckpointError: missing, half-written, of another method or of another shape.
+    """
+    record = read_record(folder, step)
+    path = _find(folder, step)
+    wanted = flatten(template)
+    _check_fit(path, record, method, wanted)
+    flat = _read_arrays(path, wanted)
+    leaves = [flat[name] for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), record
+
+
+def restore_flat(
+    folder: Path, *, method: str, step: int | None = None
+) -> tuple[Flat, Record]:
+    """Read all arrays of a checkpoint by name, without a template."""
+    record, path = read_record(folder, step), _find(folder, step)
+    _check_fit(path, record, method, None)
+    wanted = {
+        k: jax.ShapeDtypeStruct(s, np.dtype(d)) for k, (s, d) in record.shapes.items()
+    }
+    return _read_arrays(path, wanted), record
+
+
+def restore_networks(
+    folder: Path, params: PyTree, statistics: PyTree, *, method: str
+) -> tuple[PyTree, PyTree, Record]:
+    """Read parameters (averaged ones where there are any) and statistics only.
+
+    Args:
+      folder: of checkpoints; the newest is read.
+      params: a template.
+      statistics: a template.
+      method: the checkpoint must be of this method.
+    """
+    flat, record = restore_flat(folder, method=method)
+    averaged = any(name.startswith("ema/") for name in flat)
+    template = {"ema" if averaged else "params": params, "statistics": statistics}
+    wanted = flatten(template)
+    kept = {k: v for k, v in record.shapes.items() if k.split("/")[0] in template}
+    _check_fit(Path(folder), replace(record, shapes=kept), method, wanted)
+    leaves = [flat[name] for name in wanted]
+    tree = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    return tree["ema" if averaged else "params"], tree["statistics"], record
+
+
+def save_variables(
+    folder: Path, variables: PyTree, *, method: str, config: Mapping[str, Any]
+) -> None:
+    """Write what a Detector or Synthesizer needs after training; replaces the folder.
+
+    Args:
+      folder: for instance ``RUN/model``.
+      variables: nested dictionaries of arrays.
+      method: whose they are.
+      config: the resolved configuration of the run, to build the Detector again.
+    """
+    if jax.process_index() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+    wait_for_all("the old model is gone")
+    record = Record(method, 0, 0, (), shapes_of(variables), dict(config))
+    writer = Checkpoints(folder)
+    writer.save(record, variables)
+    writer.close()
+
+
+def load_variables(folder: Path, *, method: str | None = None) -> tuple[PyTree, Record]:
+    """Read what `save_variables` wrote, as nested dictionaries of host arrays."""
+    method = read_record(folder).method if method is None else method
+    flat, record = restore_flat(folder, method=method)
+    return unflatten(flat), record
+
+
+def _finished(path: Path) -> bool:
+    # Orbax writes this file last and renames the folder from a temporary name.
+    return path.name.isdigit() and (path / "_CHECKPOINT_METADATA").exists()
+
+
+def _find(folder: Path, step: int | None) -> Path:
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"no checkpoint folder {folder}; give the folder of a training run"
+        )
+    have = steps(folder)
+    if not have:
+        begun = [p.name for p in folder.iterdir() if p.is_dir()]
+        state = f"only the unfinished {begun[0]}" if begun else "no checkpoint"
+        raise CheckpointError(
+            f"{folder} holds {state}; train until the first one is saved"
+        )
+    if step is not None and step not in have:
+        raise CheckpointError(
+            f"{folder} has no finished step {step}; it has {', '.join(map(str, have))}"
+        )
+    return folder / str(have[-1] if step is None else step)
+
+
+def _read_item(path: Path, item: str) -> dict[str, Any]:
+    return _restore(path, **{item: ocp.args.JsonRestore()})[item]
+
+
+def _read_arrays(path: Path, wanted: Flat) -> Flat:
+    return _restore(
+        path,
+        state=ocp.args.StandardRestore({k: _target(x) for k, x in wanted.items()}),
+    )["state"]
+
+
+def _restore(path: Path, **args) -> Any:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        try:
+            return reader.restore(path, args=ocp.args.Composite(**args))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0][:100] if str(error) else ""
+            raise CheckpointError(
+                f"checkpoint {path} cannot be read, it is probably half-written or "
+                f"damaged; use another step ({type(error).__name__}: {reason})"
+            ) from error
+
+
+def _check_fit(path: Path, record: Record, method: str, wanted: Flat | None) -> None:
+    if record.method != method:
+        raise CheckpointError(
+            f"checkpoint {path} is of method '{record.method}', not '{method}'; "
+            "give a checkpoint of the same method"
+        )
+    if wanted is None:
+        return
+    ours = {k: (tuple(x.shape), str(x.dtype)) for k, x in wanted.items()}
+    wrong = [
+        f"{k} is {theirs[0]}, here {ours[k][0]}"
+        if theirs[1] == ours[k][1]
+        else f"{k} is {theirs[1]}, here {ours[k][1]}"
+        for k, theirs in record.shapes.items()
+        if k in ours and ours[k] != theirs
+    ]
+    wrong += [f"{k} is not in it" for k in ours if k not in record.shapes]
+    wrong += [f"{k} is not wanted here" for k in record.shapes if k not in ours]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(
+            f"checkpoint {path} has another shape: {'; '.join(wrong[:3])}{more}; "
+            "use the settings it was trained with"
+        )
+
+
+def _as_array(x: Any) -> Any:
+    return x if isinstance(x, jax.Array) else np.asarray(x)
+
+
+def _target(x: Any) -> Any:
+    if getattr(x, "sharding", None) is not None:
+        return x
+    # No memory: only type, shape and dtype are looked at.
+    return np.broadcast_to(np.zeros((), x.dtype), x.shape)

@@ -1,0 +1,386 @@
+"""The training loop: what happens, in the order in which it happens.
+
+The loop knows a Task, a stream of examples and a strategy over devices; it decides
+when to log, to evaluate, to save and to stop, and never looks inside the state.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from anojax.core import check_setting, hp
+from anojax.data.stream import Stream
+from anojax.errors import AnojaxError, SettingError
+from anojax.task import Examples, Task, TrainState
+from anojax.training import checkpoint
+from anojax.training.checkpoint import Checkpoints, Record
+from anojax.training.metrics_log import MetricsLog
+from anojax.training.parallel import Strategy, any_process
+from anojax.types import Bank
+
+Evaluate = Callable[[TrainState], dict[str, float]]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When things happen, in steps (updates)."""
+
+    steps: int = hp(1000, "of the whole run", low=1)
+    log_every: int = hp(50, "between two lines of the log", low=1)
+    save_every: int = hp(1000, "between two checkpoints", low=1)
+    eval_every: int | None = hp(None, "between two evaluations", low=1)
+    steps_per_call: int = hp(1, "updates in one compiled call", low=1)
+    profile: tuple[int, int] | None = hp(None, "first and last step traced", low=0)
+
+    def __post_init__(self):
+        for field in fields(self):
+            check_setting("schedule", field, getattr(self, field.name))
+        for name in ("steps", "log_every", "save_every", "eval_every"):
+            value = getattr(self, name)
+            if value is not None and value % self.steps_per_call:
+                raise SettingError(
+                    f"{name} is {value}, no multiple of steps_per_call, "
+                    f"{self.steps_per_call}; change one of them"
+                )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins, decided by `starting_point`."""
+
+    state: TrainState
+    """Placed on the devices."""
+    step: int
+    position: int
+    key: Any
+    how: str
+    """In words, for the reader."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left behind."""
+
+    state: TrainState
+    """Host arrays."""
+    step: int
+    stopped_by: int | None
+    """The signal that ended the run early; ``None`` when it is complete."""
+    metrics: dict[str, float]
+    """Of the last line of the log."""
+
+
+def starting_point(
+    task: Task,
+    strategy: Strategy,
+    example: Examples,
+    *,
+    seed: int,
+    folder: Path | None = None,
+    resume: Path | None = None,
+    init_from: Path | None = None,
+) -> Start:
+    """Find the state to begin with. The first that applies wins:
+
+    1. the run's own `folder` has a checkpoint: the same run goes on;
+    2. `resume`: another run's checkpoint goes on here, with its step, data position,
+       optimizer and key;
+    3. `init_from`: parameters and statistics of another run, everything else anew;
+    4. from scratch.
+
+    Args:
+      task: what is trained.
+      strategy: where the state goes.
+      example: a batch of this process; only shapes matter.
+      seed: of the run, in [0, 2**32).
+    """
+    key = run_key(seed)
+    own = folder is not None and bool(checkpoint.steps(folder))
+    source = folder if own else resume
+    if source is not None:
+        state, record = _read(task, strategy, example, source)
+        how = f"{'continue this run' if own else f'resume {source}'} at {record.step}"
+        key = jax.random.wrap_key_data(np.array(record.key, np.uint32))
+        return Start(state, record.step, record.position, key, how)
+    state = strategy.init(task, key, example)
+    if init_from is None:
+        return Start(state, 0, 0, key, f"begin from scratch with seed {seed}")
+    fresh = strategy.fetch(state)
+    params, statistics, record = checkpoint.restore_networks(
+        init_from, fresh.params, fresh.statistics, method=task.name
+    )
+    # A copy: two leaves of a donated state must not share memory.
+    ema = None if fresh.ema is None else jax.tree.map(np.copy, params)
+    new = fresh.replace(params=params, statistics=statistics, ema=ema)
+    how = f"begin with the networks of {init_from}, step {record.step}"
+    return Start(strategy.place_state(new), 0, 0, key, how)
+
+
+def run_key(seed: int) -> jax.Array:
+    """The key of a training run, whose pictures are those of `anojax synth`."""
+    if not 0 <= seed < 2**32:
+        raise SettingError(f"seed is {seed}; give an integer from 0 to 2**32 - 1")
+    return jax.random.key(np.uint32(seed))
+
+
+def fit(
+    task: Task,
+    stream: Stream,
+    strategy: Strategy,
+    schedule: Schedule,
+    start: Start,
+    *,
+    bank: Bank | None = None,
+    log: MetricsLog | None = None,
+    checkpoints: Checkpoints | None = None,
+    evaluate: Evaluate | None = None,
+    config: dict[str, Any] | None = None,
+    folder: Path | None = None,
+    progress: bool = False,
+    note: Note = lambda text: None,
+) -> Outcome:
+    """Train until the schedule is done or a signal comes.
+
+    Args:
+      task: its `steps` must be those of the schedule.
+      stream: of this process.
+      strategy: over devices; the same that placed `start`.
+      schedule: when to log, save and evaluate.
+      start: from `starting_point`.
+      bank: for methods that need a texture or another picture.
+      log: only process 0 has one.
+      checkpoints: every process has them, or none.
+      evaluate: called with the state as host arrays, every `eval_every` steps and at
+        the end; its numbers are logged as ``eval/<name>``.
+      config: the resolved configuration, to be kept in checkpoints.
+      folder: for the profile.
+      progress: draw a bar.
+      note: told what is about to happen.
+
+    Raises:
+      AnojaxError: a metric is not finite (with its name and step).
+    """
+    _check(task, stream, strategy, schedule, folder)
+    run = _Run(task, strategy, schedule, stream.batch_size, start, log, note)
+    run.saver, run.evaluate, run.config = checkpoints, evaluate, config or {}
+    step_fn = strategy.compile(task)
+    key, bank = strategy.place_whole((start.key, bank))
+    batches = stream.batches(start.position, schedule.steps_per_call)
+    profiler = _Profiler(schedule.profile, folder)
+    note(f"compile the step and train to step {schedule.steps}")
+    with _signals() as caught, _bar(schedule.steps, progress) as advance:
+        while run.step < schedule.steps and not run.must_stop(caught):
+            profiler.at(run.step)
+            batch = strategy.place_batch(next(batches))
+            run.state, metrics = step_fn(run.state, key, bank, batch)
+            run.advance(metrics)
+            advance(run.step)
+        profiler.at(-1)
+    return run.finish(caught)
+
+
+class _Run:
+    """The changing part of a run: step, log window, what is due."""
+
+    def __init__(self, task, strategy, schedule, batch_size, start, log, note):
+        self.task, self.strategy, self.schedule = task, strategy, schedule
+        self.batch_size, self.log, self.note = batch_size, log, note
+        self.state, self.step, self.key = start.state, start.step, start.key
+        self.position = start.position
+        self.window: list[dict[str, np.ndarray]] = []
+        self.pending: tuple[int, Any] | None = None
+        self.last: dict[str, float] = {}
+        self.clock: float | None = None  # None until the first call has compiled
+        self.timed = 0
+
+    def advance(self, metrics) -> None:
+        """Account for one call; then log, evaluate and save if it is time."""
+        k = self.schedule.steps_per_call
+        previous, self.pending = self.pending, (self.step, metrics)
+        self.step += k
+        self.position += k * self.batch_size
+        self.timed += k
+        # One call late, so that the device already works on the next one.
+        self.collect(previous)
+        if self.clock is None:
+            jax.block_until_ready(metrics)
+            self.clock, self.timed = time.perf_counter(), 0
+        due = {n: self.due(n) for n in ("log_every", "eval_every", "save_every")}
+        if not any(due.values()):
+            return
+        self.drain()
+        if due["log_every"]:
+            self.write_log()
+        began = time.perf_counter()
+        scores = self.score() if due["eval_every"] else None
+        if due["save_every"] or scores is not None:
+            self.save(scores)
+        self.clock += time.perf_counter() - began
+
+    def due(self, what: str) -> bool:
+        every, last = getattr(self.schedule, what), self.step >= self.schedule.steps
+        if what == "eval_every" and self.evaluate is None:
+            return False
+        return last or (every is not None and self.step % every == 0)
+
+    def collect(self, call) -> None:
+        if call is None:
+            return
+        first, metrics = call
+        values = self.strategy.fetch_metrics(metrics)
+        for offset in range(self.schedule.steps_per_call):
+            for name, value in values.items():
+                if not np.isfinite(value[offset]):
+                    raise AnojaxError(
+                        f"{name} is {float(value[offset])} at step "
+                        f"{first + offset + 1}; try a lower learning rate, or "
+                        "float32; the last checkpoint is from before"
+                    )
+        self.window.append(values)
+
+    def drain(self) -> None:
+        self.collect(self.pending)
+        self.pending = None
+
+    def write_log(self) -> None:
+        if not self.window:
+            return
+        names = self.window[0]
+        row = {
+            n: float(np.mean(np.concatenate([w[n] for w in self.window])))
+            for n in names
+        }
+        self.window = []
+        now = time.perf_counter()
+        if self.timed:  # the call that compiles is not timed
+            row["samples_per_s"] = self.timed * self.batch_size / (now - self.clock)
+        self.clock, self.timed = now, 0
+        self.last = row
+        if self.log is not None:
+            self.log.write(self.step, row)
+
+    def score(self) -> dict[str, float]:
+        self.note(f"evaluate at step {self.step}")
+        scores = self.evaluate(self.strategy.fetch(self.state))
+        scores = {name: float(value) for name, value in scores.items()}
+        best = None if self.saver is None else self.saver.best
+        if best is not None and best not in scores:
+            raise SettingError(
+                f"keep_best is '{best}'; the evaluation gives {', '.join(scores)}"
+            )
+        named = {f"eval/{name}": value for name, value in scores.items()}
+        self.last |= named
+        if self.log is not None:
+            self.log.write(self.step, named)
+        return {n: v for n, v in scores.items() if math.isfinite(v)}
+
+    def save(self, scores: dict[str, float] | None) -> None:
+        if self.saver is None:
+            return
+        state = self.strategy.fetch(self.state)
+        data = np.asarray(jax.random.key_data(self.key)).tolist()
+        record = Record(
+            method=self.task.name,
+            step=self.step,
+            position=self.position,
+            key=tuple(data),
+            shapes=checkpoint.shapes_of(state),
+            config=self.config,
+            metrics=scores,
+        )
+        self.saver.save(record, state)
+
+    def must_stop(self, caught: list[int]) -> bool:
+        # Hosts must agree; they meet when all of them log.
+        if jax.process_count() > 1 and self.step % self.schedule.log_every:
+            return False
+        return any_process(bool(caught))
+
+    def finish(self, caught: list[int]) -> Outcome:
+        self.drain()
+        self.write_log()
+        complete = self.step >= self.schedule.steps
+        self.save(None)  # does nothing where this step is saved already
+        if self.saver is not None:
+            self.saver.close()
+        stopped_by = None if complete else (caught or [signal.SIGTERM])[0]
+        state = self.strategy.fetch(self.state)
+        return Outcome(state, self.step, stopped_by, self.last)
+
+
+def _check(task, stream, strategy, schedule, folder) -> None:
+    strategy.check_batch(stream.batch_size)
+    if task.steps != schedule.steps:
+        raise SettingError(
+            f"the task expects {task.steps} steps, the schedule has {schedule.steps}; "
+            "make them equal"
+        )
+    if schedule.profile is not None and folder is None:
+        raise SettingError("profile needs a run folder to write to")
+
+
+class _Profiler:
+    """Traces the steps of a window."""
+
+    def __init__(self, window: tuple[int, int] | None, folder: Path | None):
+        self.window, self.folder, self.running = window, folder, False
+
+    def at(self, step: int) -> None:
+        """Start or stop before `step` (0 is the first)."""
+        if self.window is None:
+            return
+        inside = self.window[0] <= step <= self.window[1]
+        if inside and not self.running:
+            jax.profiler.start_trace(str(self.folder / "profile"))
+        if self.running and not inside:
+            jax.profiler.stop_trace()
+        self.running = inside
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and Ctrl-C; a second Ctrl-C interrupts at once."""
+    caught: list[int] = []
+
+    def handle(number, frame):
+        del frame
+        if number in caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    if not shown:
+        yield lambda step: None
+        return
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task("train", total=total)
+        yield lambda step: bar.update(task, completed=step)
+
+
+def _read(task, strategy, example, folder):
+    shape = jax.eval_shape(task.init, run_key(0), example)
+    template = strategy.template(shape)
+    host, record = checkpoint.restore(folder, template, method=task.name)
+    return strategy.place_state(host), record

@@ -1,0 +1,146 @@
+"""A whole training run in one call: what `anojax train` and notebooks use."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from anojax.data.stream import Source, Stream
+from anojax.task import Task
+from anojax.training.checkpoint import Checkpoints, save_variables
+from anojax.training.loop import Evaluate, Outcome, Schedule, fit, starting_point
+from anojax.training.metrics_log import MetricsLog
+from anojax.training.parallel import Pmap, Strategy
+from anojax.types import Bank, Inputs, PyTree
+
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
+
+def train(
+    task: Task,
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    strategy: Strategy | None = None,
+    folder: Path | None = None,
+    bank: Bank | None = None,
+    resume: Path | None = None,
+    init_from: Path | None = None,
+    keep_last: int = 1,
+    keep_best: str | None = None,
+    lowest: bool = False,
+    evaluate: Evaluate | None = None,
+    tensorboard: bool = False,
+    config: dict[str, Any] | None = None,
+    progress: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Train a task on normal pictures.
+
+    Args:
+      task: what to train; `task.steps` updates unless `schedule` says otherwise.
+      source: the normal pictures; see `anojax.data.stream.InMemory`.
+      batch_size: of all devices and processes together.
+      seed: of pictures, networks and order, in [0, 2**32).
+      schedule: when to log, evaluate and save.
+      strategy: over devices; `Pmap()` by default.
+      folder: of the run: log, checkpoints and the finished model. A run that is there
+        already goes on. Nothing is written when absent.
+      bank: where methods that need a texture or another picture draw it from.
+      resume: run folder whose checkpoint goes on here.
+      init_from: run folder whose networks are the beginning.
+      keep_last: how many of the newest checkpoints are kept.
+      keep_best: name of an evaluated metric; its best checkpoint is kept too.
+      lowest: the smallest value of `keep_best` is the best.
+      evaluate: state as host arrays -> named numbers.
+      tensorboard: write event files too.
+      config: resolved configuration, kept in checkpoints and model.
+      progress: draw a progress bar.
+      note: told what is about to happen.
+
+    Raises:
+      AnojaxError: a setting that does not fit, a checkpoint that cannot be used, or a
+        metric that is not finite.
+    """
+    strategy = Pmap() if strategy is None else strategy
+    schedule = Schedule(steps=task.steps) if schedule is None else schedule
+    strategy.check_batch(batch_size)
+    first = jax.process_index() == 0
+    stream = Stream(
+        source,
+        batch_size,
+        seed=seed,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+    )
+    example = jax.tree.map(lambda x: x[0], next(stream.batches()))
+    start = starting_point(
+        task,
+        strategy,
+        example.replace(bank=bank),
+        seed=seed,
+        folder=None if folder is None else Path(folder) / CHECKPOINTS,
+        resume=None if resume is None else Path(resume) / CHECKPOINTS,
+        init_from=None if init_from is None else Path(init_from) / CHECKPOINTS,
+    )
+    note(start.how)
+    log = checkpoints = None
+    if folder is not None:
+        if first:
+            log = MetricsLog(folder, step=start.step, tensorboard=tensorboard)
+        checkpoints = Checkpoints(
+            Path(folder) / CHECKPOINTS,
+            keep_last=keep_last,
+            best=keep_best,
+            lowest=lowest,
+        )
+    outcome = fit(
+        task,
+        stream,
+        strategy,
+        schedule,
+        start,
+        bank=bank,
+        log=log,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+        config=config,
+        folder=None if folder is None else Path(folder),
+        progress=progress and first,
+        note=note,
+    )
+    if log is not None:
+        log.close()
+    if folder is not None and outcome.stopped_by is None:
+        note("fit the detector to the normal pictures and write the model")
+        variables = finished_variables(task, outcome, source)
+        save_variables(
+            Path(folder) / MODEL, variables, method=task.name, config=config or {}
+        )
+    return outcome
+
+
+def finished_variables(task: Task, outcome: Outcome, source: Source) -> PyTree:
+    """What the task's Detector (or Synthesizer) needs, calibrated on the pictures."""
+    variables, detector = task.variables(outcome.state), task.detector()
+    if detector is None:
+        return variables
+    return jax.device_get(detector.calibrate(variables, pictures(source)))
+
+
+def pictures(
+    source: Source, batch_size: int = 32
+) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+    """The normal pictures in their order, in batches; the last may be smaller."""
+    for begin in range(0, len(source), batch_size):
+        numbers = range(begin, min(begin + batch_size, len(source)))
+        yield np.stack([_inputs(source[i]).image for i in numbers])
+
+
+def _inputs(found: Any) -> Inputs:
+    return found[0] if isinstance(found, tuple) else found
