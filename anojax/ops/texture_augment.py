@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Key, UInt8, UInt32
 
-from anojax.ops import color, filters, geometry, lookup
+from anojax.ops import color_spaces, filters, geometry, lookup
 
 Words = UInt32[Array, "h w"]
 Table = UInt8[Array, "c 256"]
@@ -135,8 +135,7 @@ def _pixels(change: Callable[[Words, Draws, int], Words]) -> Operator:
 
     def operator(words, table, u):
         channels = table.shape[0]
-        words = jax.lax.optimization_barrier(lookup.apply_table(words, table))
-        words = change(words, u, channels)
+        words = change(lookup.apply_table(words, table), u, channels)
         return words, lookup.identity(channels)
 
     return operator
@@ -160,19 +159,21 @@ def _autocontrast(counts: Int32[Array, "c 256"], u: Draws) -> Table:
 
 def _brightness(words: Words, u: Draws, channels: int) -> Words:
     rgb = lookup.planes(words, channels=channels)
-    return lookup.from_planes(color.change_brightness(rgb, **_brightness_draws(u)))
+    return lookup.from_planes(
+        color_spaces.change_brightness(rgb, **_brightness_draws(u))
+    )
 
 
 def _grey_brightness(u: Draws, channels: int) -> Table:
     ramp = jnp.asarray(np.arange(256, dtype=np.int32))
     # The three channels of a grey pixel stay within one level of each other.
-    _, green, _ = color.change_brightness((ramp,) * 3, **_brightness_draws(u))
+    _, green, _ = color_spaces.change_brightness((ramp,) * 3, **_brightness_draws(u))
     return green[None].astype(jnp.uint8)
 
 
 def _brightness_draws(u: Draws) -> dict[str, Array]:
     return {
-        "space": _integer(u[0], 0, len(color.SPACES) - 1),
+        "space": _integer(u[0], 0, len(color_spaces.SPACES) - 1),
         "factor": _between(u[1], 0.8, 1.2),
         "offset": _integer(u[2], -30, 30),
         "multiply_first": u[3] < 0.5,
@@ -189,7 +190,7 @@ def _sharpness(words: Words, u: Draws, channels: int) -> Words:
 def _hue_saturation(words: Words, u: Draws, channels: int) -> Words:
     rgb = lookup.planes(words, channels=channels)
     hue, saturation = _integer(u[0], -50, 50), _integer(u[1], -50, 50)
-    rgb = color.shift_hue_saturation(rgb, hue=hue, saturation=saturation)
+    rgb = color_spaces.shift_hue_saturation(rgb, hue=hue, saturation=saturation)
     return lookup.from_planes(rgb)
 
 
