@@ -1,0 +1,45 @@
+"""The settings that all methods with Perlin-shaped defects share."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+from jaxtyping import Array, Float, Key
+
+from anojax.core import Synthesizer, hp
+from anojax.ops.noise import OnEmpty, Rotation, perlin_shape
+from anojax.types import Inputs
+
+
+@dataclass(frozen=True)
+class PerlinShape(Synthesizer):
+    """A method whose defects are thresholded Perlin noise (`anojax.ops.noise`)."""
+
+    exponents: tuple[int, int] = hp(
+        (0, 5), "range of e: the noise has 2**e cells along an axis", low=0, high=7
+    )
+    threshold: float = hp(
+        0.5, "level of the noise above which the defect lies", low=-1, high=1
+    )
+    rotation: str = hp(
+        "resample",
+        "how the noise is turned by up to 90 degrees: interpolated (resample, "
+        "nearest), evaluated at turned points (direct), or not at all (none)",
+        choices=get_args(Rotation),
+    )
+    on_empty: str = hp(
+        "keep",
+        "empty masks are kept, redrawn (retry), or avoided by stretching the noise "
+        "(rescale)",
+        choices=get_args(OnEmpty),
+    )
+
+    def shape(self, key: Key[Array, ""], inputs: Inputs) -> Float[Array, "h w 1"]:
+        """Draw the mask, where a defect may go and of the area that is asked for."""
+        return perlin_shape(
+            key,
+            inputs,
+            exponents=self.exponents,
+            threshold=self.threshold,
+            rotation=self.rotation,
+            on_empty=self.on_empty,
+        )
