@@ -1,0 +1,55 @@
+"""Morphology against OpenCV, kernels included."""
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from anojax.errors import AnojaxError
+from anojax.ops import morphology
+
+CV2_SHAPES = {"box": cv2.MORPH_RECT, "ellipse": cv2.MORPH_ELLIPSE}
+
+
+def random_picture(channels):
+    return np.random.default_rng(3).random((37, 52, channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 11, 15])
+def test_kernel_equals_opencv(size, shape):
+    expected = cv2.getStructuringElement(CV2_SHAPES[shape], (size, size))
+    np.testing.assert_array_equal(morphology.kernel(size, shape), expected > 0)
+
+
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+@pytest.mark.parametrize("size", [3, 5, 9])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_operations_equal_opencv(size, shape, channels):
+    picture = random_picture(channels)
+    element = cv2.getStructuringElement(CV2_SHAPES[shape], (size, size))
+    pairs = {
+        morphology.dilate: cv2.MORPH_DILATE,
+        morphology.erode: cv2.MORPH_ERODE,
+        morphology.opened: cv2.MORPH_OPEN,
+        morphology.closed: cv2.MORPH_CLOSE,
+    }
+    for ours, theirs in pairs.items():
+        expected = cv2.morphologyEx(picture, theirs, element).reshape(picture.shape)
+        got = jax.jit(lambda p, f=ours: f(p, size=size, shape=shape))(picture)
+        np.testing.assert_array_equal(np.asarray(got), expected)
+
+
+def test_batched_equals_single():
+    pictures = jnp.stack([random_picture(1), 1 - random_picture(1)])
+    both = jax.vmap(lambda p: morphology.closed(p, size=5, shape="ellipse"))(pictures)
+    np.testing.assert_array_equal(
+        both[1], morphology.closed(pictures[1], size=5, shape="ellipse")
+    )
+
+
+@pytest.mark.parametrize("size, shape", [(4, "box"), (0, "box"), (3, "star")])
+def test_wrong_kernel_is_an_error(size, shape):
+    with pytest.raises(AnojaxError, match="kernel"):
+        morphology.dilate(jnp.zeros((8, 8, 1)), size=size, shape=shape)
