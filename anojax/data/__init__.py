@@ -1,0 +1,1 @@
+"""Reading pictures, textures and masks; procedural samples; writing runs."""

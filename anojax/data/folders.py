@@ -1,0 +1,83 @@
+"""Finding pictures in folders, and the layout of the data set they belong to."""
+
+from pathlib import Path
+
+from anojax.data.layouts import LAYOUTS, Source, TestPicture, listing
+from anojax.data.records import EXTENSIONS
+from anojax.errors import DataError, did_you_mean
+
+__all__ = ["Source", "TestPicture", "discover", "find_pictures"]
+
+
+def find_pictures(folder: str | Path) -> list[Path]:
+    """All pictures below a folder, by extension, in natural order of their names.
+
+    Hidden files and folders are skipped; names that differ only in their numbers come
+    in the order of the numbers. A missing or empty folder is a `DataError`.
+    """
+    folder = _existing(folder)
+    found = listing(folder)
+    if not found:
+        raise DataError(_nothing_in(folder))
+    return found
+
+
+def discover(folder: str | Path, layout: str = "auto") -> Source:
+    """The normal pictures of the category that `folder` points at.
+
+    Args:
+      folder: the folder of a category, or the folder of its training pictures, or any
+        folder of pictures.
+      layout: one of `layouts.LAYOUTS`, or "auto" for the first that fits.
+
+    Raises:
+      DataError: no such folder, no picture in it, another layout, or a data set of
+        several categories, of which one must be chosen.
+    """
+    folder = _existing(folder)
+    if layout != "auto" and layout not in LAYOUTS:
+        raise DataError(f"there is no layout '{layout}'{did_you_mean(layout, LAYOUTS)}")
+    names = [layout] if layout != "auto" else list(LAYOUTS)
+    for name in names:
+        if name == "plain" and layout == "auto":
+            inner = _categories(folder)
+            if len(inner) == 1:
+                return inner[0]
+            if inner:
+                raise DataError(
+                    f"{folder} holds {len(inner)} categories "
+                    f"({', '.join(s.category for s in inner[:20])}); point at one of "
+                    f"them, e.g. {inner[0].root}"
+                )
+        source = LAYOUTS[name](folder)
+        if source is not None and source.paths:
+            return source
+        if source is not None:
+            raise DataError(_nothing_in(folder))
+    raise DataError(f"{folder} is not laid out as '{layout}'; leave the layout at auto")
+
+
+def _categories(folder: Path) -> list[Source]:
+    """The data sets that lie directly below a folder."""
+    found = []
+    for inner in sorted(p for p in folder.iterdir() if p.is_dir()):
+        for name, recognise in LAYOUTS.items():
+            source = recognise(inner) if name != "plain" else None
+            # A folder such as train/ is part of a category, not one of several.
+            if source is not None and source.root == inner:
+                found.append(source)
+    return found
+
+
+def _existing(folder: str | Path) -> Path:
+    folder = Path(folder).expanduser().resolve()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise DataError(f"{folder} is a file; give the folder that holds it")
+    raise DataError(f"there is no folder {folder}; check the path")
+
+
+def _nothing_in(folder: Path) -> str:
+    kinds = ", ".join(e[1:] for e in EXTENSIONS)
+    return f"there is no picture in {folder}; anojax reads {kinds}"
