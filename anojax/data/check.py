@@ -1,0 +1,371 @@
+"""What is wrong, or merely worth knowing, about a folder before any device works."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from anojax.data.folders import Source, discover, find_pictures
+from anojax.data.foregrounds import foregrounds
+from anojax.data.records import (
+    Size,
+    extent,
+    mask_values,
+    read_picture,
+    to_8bit,
+)
+from anojax.data.textures import FOLDER_LIMIT, PROCEDURAL_COUNT
+from anojax.errors import DataError
+
+LEVELS = ("error", "warning", "note", "ok")
+FEW_PICTURES = 20
+# Float32 planes per channel and pixel taken to live at once in a compiled batch: an
+# assumption on the safe side, not a measurement.
+PLANES = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found, and what to do about it."""
+
+    level: str
+    """One of `LEVELS`: "error" stops a run, a "warning" spoils it."""
+    what: str
+    where: str
+    """The file or folder concerned; several are counted and the first is named."""
+    fix: str = ""
+    """What to do; empty when there is nothing to do."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What stays of a picture after looking at it."""
+
+    path: Path
+    shape: tuple[int, int] = (0, 0)
+    channels: int = 0
+    bits: int = 8
+    stored: str = ""
+    equal: bool = False
+    digest: str = ""
+    problem: str = ""
+
+
+def check(
+    folder: str | Path,
+    *,
+    layout: str = "auto",
+    gray: bool = False,
+    textures: str | Path | None = None,
+    foreground: str | Path = "auto",
+    region: str | Path | None = None,
+    size: Size = 256,
+    batch: int = 64,
+) -> list[Finding]:
+    """Look at everything a run would read, and list the findings, worst first.
+
+    The arguments are those of a run. Nothing is written and nothing raises: a folder
+    that cannot be used at all is the one finding of level "error".
+    """
+    try:
+        source = discover(folder, layout)
+    except DataError as error:
+        return [Finding("error", str(error), str(folder), "give another --input")]
+    with ThreadPoolExecutor() as pool:
+        train = list(pool.map(_look, source.paths))
+        test = list(pool.map(_look, [t.path for t in source.test]))
+    found = [
+        *_layout(source),
+        *_unreadable(train + test, source),
+        *_kinds(train, gray),
+        *_leaks(train, test),
+        *_truth(source, test),
+        *_extra_masks("region", region, train),
+        *_foreground(foreground, source, train),
+        *_textures(textures),
+        *_memory(train, gray, extent(size), batch),
+    ]
+    return sorted(found, key=lambda f: LEVELS.index(f.level))
+
+
+def _look(path: Path) -> _Seen:
+    try:
+        picture = read_picture(path)
+    except DataError as error:
+        return _Seen(path, problem=str(error))
+    array = picture.array
+    h, w, channels = array.shape
+    digest = hashlib.blake2b(array.tobytes(), digest_size=16)
+    digest.update(repr((array.shape, array.dtype.str)).encode())
+    equal = channels == 3 and bool(
+        (array[..., 0] == array[..., 1]).all()
+        and (array[..., 1] == array[..., 2]).all()
+    )
+    return _Seen(
+        path, (h, w), channels, picture.bits, picture.stored, equal, digest.hexdigest()
+    )
+
+
+def _named(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{more}"
+
+
+def _layout(source: Source) -> Iterator[Finding]:
+    defects = Counter(t.defect for t in source.test)
+    tests = ", ".join(f"{n} {name}" for name, n in sorted(defects.items()))
+    what = (
+        f"{len(source.paths)} normal pictures of '{source.category}', {source.layout}"
+    )
+    what += f" layout; test: {tests}" if tests else " layout; no test pictures"
+    yield Finding("ok", what, str(source.root))
+    if len(source.paths) < FEW_PICTURES:
+        yield Finding(
+            "warning",
+            f"only {len(source.paths)} normal pictures",
+            str(source.root),
+            f"take at least {FEW_PICTURES}; methods that copy from other normal pictures "
+            "(nsa, cutpaste) repeat themselves with few",
+        )
+
+
+def _unreadable(seen: list[_Seen], source: Source) -> Iterator[Finding]:
+    broken = [s for s in seen if s.problem]
+    train = set(source.paths)
+    if broken and not any(not s.problem for s in seen if s.path in train):
+        yield Finding(
+            "error",
+            f"none of the {len(train)} normal pictures can be read: {broken[0].problem}",
+            str(source.root),
+            "give another --input",
+        )
+        return
+    for one in broken:
+        yield Finding(
+            "warning", one.problem, str(one.path), "it will be skipped (--strict stops)"
+        )
+
+
+def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
+    good = [s for s in train if not s.problem]
+    sizes = Counter(s.shape for s in good)
+    if len(sizes) > 1:
+        heights, widths = zip(*sizes, strict=True)
+        yield Finding(
+            "note",
+            f"{len(sizes)} picture sizes, {min(heights)}-{max(heights)} high and "
+            f"{min(widths)}-{max(widths)} wide",
+            _named([s.path for s in good]),
+            "all are resized to --size; --native brings results back to their own size",
+        )
+    channels = Counter(s.channels for s in good)
+    if len(channels) > 1 and not gray:
+        rare = min(channels, key=channels.get)
+        yield Finding(
+            "warning",
+            f"{channels[1]} grey and {channels[3]} colour pictures are mixed",
+            _named([s.path for s in good if s.channels == rare]),
+            "use --gray to treat all of them as grey",
+        )
+    fake = [s.path for s in good if s.equal]
+    if fake and not gray:
+        yield Finding(
+            "note",
+            f"{len(fake)} of {len(good)} pictures are grey but stored with three channels",
+            _named(fake),
+            "use --gray: grey textures, a third of the memory",
+        )
+    deep = [s.path for s in good if s.bits == 16]
+    if deep:
+        yield Finding(
+            "note",
+            f"{len(deep)} pictures have 16 bits per channel",
+            _named(deep),
+            "they are synthesized at 8 bits; --native keeps 16 outside the defects",
+        )
+    alpha = [s.path for s in good if s.stored in ("RGBA", "LA", "PA")]
+    if alpha:
+        yield Finding(
+            "note", f"{len(alpha)} pictures have an alpha channel", _named(alpha),
+            "it is ignored",
+        )  # fmt: skip
+
+
+def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
+    known = {s.digest: s.path for s in train if not s.problem}
+    leaked = [s for s in test if s.digest in known]
+    if leaked:
+        yield Finding(
+            "warning",
+            f"{len(leaked)} test pictures are also training pictures, pixel by pixel "
+            f"(the first is {known[leaked[0].digest]})",
+            _named([s.path for s in leaked]),
+            "remove them from one of the two: scores on them mean nothing",
+        )
+    copies = len(train) - sum(bool(s.problem) for s in train) - len(known)
+    if copies:
+        count = Counter(s.digest for s in train if not s.problem)
+        again = [s.path for s in train if count.get(s.digest, 0) > 1]
+        yield Finding(
+            "note", f"{copies} normal pictures repeat another one", _named(again),
+            "remove the copies",
+        )  # fmt: skip
+
+
+def _truth(source: Source, test: list[_Seen]) -> Iterator[Finding]:
+    """Masks of the test pictures."""
+    lost = [t.path for t in source.test if t.defect != "good" and t.mask is None]
+    if lost:
+        yield Finding(
+            "warning", f"{len(lost)} defect pictures have no mask", _named(lost),
+            f"add it below {source.root / 'ground_truth'}",
+        )  # fmt: skip
+    used = {t.mask for t in source.test}
+    orphans = [m for m in source.masks if m not in used]
+    if orphans:
+        yield Finding(
+            "warning", f"{len(orphans)} masks have no picture", _named(orphans),
+            "rename them as their pictures, or remove them",
+        )  # fmt: skip
+    shapes = {s.path: s.shape for s in test}
+    pairs = [(t.mask, shapes[t.path]) for t in source.test if t.mask is not None]
+    yield from _masks(pairs, "defect")
+
+
+def _extra_masks(kind: str, where, train: list[_Seen]) -> Iterator[Finding]:
+    """Masks given for the normal pictures: one file, or a folder of one each."""
+    if where is None:
+        return
+    good = [s for s in train if not s.problem]
+    if Path(where).is_file():
+        yield from _masks(
+            [(Path(where), shape) for shape in {s.shape for s in good}], kind
+        )
+        return
+    try:
+        masks = {p.stem: p for p in find_pictures(where)}
+    except DataError as error:
+        yield Finding("error", str(error), str(where), f"give another --{kind}")
+        return
+    pairs = [
+        (masks.get(s.path.stem) or masks.get(f"{s.path.stem}_mask"), s) for s in good
+    ]
+    lost = [s.path for mask, s in pairs if mask is None]
+    if lost:
+        yield Finding(
+            "error", f"{len(lost)} pictures have no {kind} mask", _named(lost),
+            f"add a mask of the same name to {where}",
+        )  # fmt: skip
+    yield from _masks([(mask, s.shape) for mask, s in pairs if mask is not None], kind)
+
+
+def _masks(pairs: list[tuple[Path, tuple[int, int]]], kind: str) -> Iterator[Finding]:
+    with ThreadPoolExecutor() as pool:
+        flaws = list(pool.map(lambda pair: _flaws(*pair, kind), pairs))
+    by_flaw: dict[tuple[str, str, str], list[Path]] = {}
+    for (path, _), several in zip(pairs, flaws, strict=True):
+        for flaw in several:
+            by_flaw.setdefault(flaw, []).append(path)
+    for (level, what, fix), paths in by_flaw.items():
+        yield Finding(level, f"{len(paths)} {kind} masks {what}", _named(paths), fix)
+
+
+def _flaws(path: Path, shape: tuple[int, int], kind: str) -> list[tuple[str, str, str]]:
+    flaws = []
+    try:
+        array = read_picture(path).array
+    except DataError:
+        return [("error", "cannot be read", "export them again as PNG")]
+    if shape != (0, 0) and array.shape[:2] != shape:
+        flaws.append(
+            ("error", "have another size than their picture", "export them at its size")
+        )
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        flaws.append(
+            ("warning", "are JPEG, which blurs their edges", "save them as PNG")
+        )
+    values = to_8bit(array).max(axis=2)
+    top = values.max()
+    # Class indices (all small) are several values, and still exact.
+    if top >= 128 and ((values != 0) & (values != top)).any():
+        flaws.append(
+            ("note", "are not binary", "values from half the range on count as set")
+        )
+    share = mask_values(array).mean()
+    if share == 0:
+        level = "warning" if kind == "defect" else "error"
+        flaws.append((level, "are empty", "paint what they should mark white"))
+    if kind == "defect" and share > 0.5:
+        flaws.append(
+            (
+                "warning",
+                "mark more than half of the picture, so they look inverted",
+                "save them white on the defect, black elsewhere",
+            )
+        )
+    return flaws
+
+
+def _foreground(mode, source: Source, train: list[_Seen]) -> Iterator[Finding]:
+    if str(mode) not in ("auto", "none"):
+        yield from _extra_masks("foreground", mode, train)
+        return
+    good = [s.path for s in train if not s.problem]
+    if not good:
+        return
+    fix = ""
+    if str(mode) == "auto" and source.foreground is not None:
+        fix = f"exact masks lie beside the pictures: --foreground {source.foreground}"
+    yield Finding(
+        "note" if fix else "ok",
+        f"foreground: {foregrounds(good, mode).sentence}",
+        str(source.root),
+        fix,
+    )
+
+
+def _textures(folder) -> Iterator[Finding]:
+    if folder is None:
+        yield Finding("ok", f"{PROCEDURAL_COUNT} procedural textures", "built in")
+        return
+    try:
+        count = len(find_pictures(folder))
+    except DataError as error:
+        yield Finding(
+            "error", str(error), str(folder),
+            "give another --textures, or none for procedural ones",
+        )  # fmt: skip
+        return
+    kept = f", of which {FOLDER_LIMIT} are used" if count > FOLDER_LIMIT else ""
+    yield Finding("ok", f"{count} textures{kept}", str(folder))
+
+
+def _memory(
+    train: list[_Seen], gray: bool, shape: tuple[int, int], batch: int
+) -> Iterator[Finding]:
+    """A rough upper bound of what a batch and the banks take, and what there is."""
+    colour = not gray and any(s.channels == 3 for s in train)
+    per_picture = shape[0] * shape[1] * (3 if colour else 1)
+    needed = batch * per_picture * 4 * PLANES + 2 * FOLDER_LIMIT * per_picture
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        room = (device.memory_stats() or {}).get("bytes_limit", 0)
+    what = (
+        f"a batch of {batch} at {shape[0]} x {shape[1]} and the banks take at most about "
+        f"{needed / 2**30:.1f} GiB of {room / 2**30:.0f} GiB"
+    )
+    where = f"{device.platform} ({device.device_kind})"
+    if room and needed > 0.8 * room:
+        fits = max(1, int(batch * 0.5 * room / needed))
+        yield Finding(
+            "warning", what, where, f"use --batch-size {fits} or a smaller --size"
+        )
+    else:
+        yield Finding("ok", what, where)
