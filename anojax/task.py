@@ -30,7 +30,7 @@ from anojax.core import Synthesizer, check_setting, hp
 from anojax.errors import AnojaxError, UnknownName
 from anojax.optim import Optimizer, ema_update
 from anojax.random import example_key, stream
-from anojax.types import Bank, Inputs, PyTree, Synthesis
+from anojax.types import Bank, Inputs, Leaf, PyTree, Synthesis
 
 Metrics = dict[str, Array]
 
@@ -51,7 +51,7 @@ class TrainState:
     """Of the optimizer or optimizers."""
     ema: PyTree | None
     """Moving average of `params`; ``None`` without one."""
-    step: Array
+    step: Leaf
     """Updates done, int32 scalar."""
 
     replace = replace
@@ -63,7 +63,7 @@ class Examples:
 
     inputs: Inputs
     """Pictures and masks as uint8."""
-    ids: Shaped[Array, "..."]
+    ids: Leaf
     """``[B]`` uint32; different for every visit of a picture."""
     bank: Bank | None = None
     """Where `Inputs.source` is drawn from; the whole of it on every device."""

@@ -3,14 +3,14 @@
 Position p of the stream is example ``p``: its picture follows from p and the seed
 alone, so a run can continue at any position, with another batch size or on another
 number of hosts. Every visit of a picture has its own example id, ``visit * pictures +
-picture``, which is the id that `anojax synth --count` gives it: synthesis itself runs
-inside the training step, on the device.
+picture``; in the first epoch it is the picture's number, as in `anojax synth`, and the
+anomaly is the same. Synthesis itself runs inside the training step, on the device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import grain
 import jax
@@ -21,6 +21,7 @@ from anojax.task import Examples
 from anojax.types import Inputs, Synthesis
 
 
+@runtime_checkable
 class Source(Protocol):
     """Pictures by number: a list, a folder, an archive."""
 
@@ -53,7 +54,7 @@ class Stream:
     epoch only. Batches may straddle epochs; none is ever short.
     """
 
-    source: Source | Sequence[Inputs]
+    source: Source
     batch_size: int
     """Of all processes together."""
     seed: int = 0

@@ -158,7 +158,7 @@ def fit(
       start: from `starting_point`.
       bank: for methods that need a texture or another picture.
       log: only process 0 has one.
-      checkpoints: every process has them, or none.
+      checkpoints: every process has them, or none; the caller closes them.
       evaluate: called with the state as host arrays, every `eval_every` steps and at
         the end; its numbers are logged as ``eval/<name>``.
       config: the resolved configuration, to be kept in checkpoints.
@@ -310,8 +310,6 @@ class _Run:
         self.write_log()
         complete = self.step >= self.schedule.steps
         self.save(None)  # does nothing where this step is saved already
-        if self.saver is not None:
-            self.saver.close()
         stopped_by = None if complete else (caught or [signal.SIGTERM])[0]
         state = self.strategy.fetch(self.state)
         return Outcome(state, self.step, stopped_by, self.last)

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 
 from anojax.errors import AnojaxError, RunError
@@ -17,8 +18,8 @@ class MetricsLog:
 
     Args:
       folder: of the run; made when missing.
-      step: the run continues after this step: later rows, of an attempt whose state
-        was lost, are dropped, so that the log equals that of an uninterrupted run.
+      step: the run continues after this step; later rows, of an attempt whose state
+        was lost, are dropped.
       tensorboard: write event files too; needs the extra ``tensorboard``.
 
     Raises:
@@ -37,7 +38,9 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one row."""
-        row = {"step": step, **{k: float(v) for k, v in values.items()}}
+        # JSON has no NaN; a score that does not exist is null.
+        numbers = {k: float(v) if isfinite(v) else None for k, v in values.items()}
+        row = {"step": step, **numbers}
         self.rows.append(row)
         with self.jsonl.open("a") as file:
             file.write(_line(row))
@@ -64,7 +67,7 @@ class MetricsLog:
             writer.writerows(self.rows)
 
 
-def read(path: Path) -> list[dict[str, float]]:
+def read(path: Path) -> list[dict[str, float | None]]:
     """The rows of a ``metrics.jsonl``; none when the file is missing.
 
     A last line that a killed process left unfinished is passed over.

@@ -9,6 +9,7 @@ the mean over devices is injected into the pure step as `Reduce`.
 import abc
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -96,7 +97,7 @@ class Pmap(Strategy):
         self.split = NamedSharding(mesh, PartitionSpec(_DEVICES))
 
     def init(self, task: Task, key: Key[Array, ""], batch: Examples) -> PyTree:
-        return self.place_state(jax.device_get(jax.jit(task.init)(key, batch)))
+        return self.place_state(jax.device_get(_init(task)(key, batch)))
 
     def template(self, shapes: PyTree) -> PyTree:
         return shapes
@@ -121,8 +122,7 @@ class Pmap(Strategy):
         return jax.tree.map(divide, batch)
 
     def compile(self, task: Task) -> Step:
-        many = _many_steps(task, Reduce(_DEVICES))
-        return jax.pmap(many, _DEVICES, devices=self.given, donate_argnums=0)
+        return _pmapped(task, None if self.given is None else tuple(self.given))
 
     def fetch(self, state: PyTree) -> TrainState:
         return jax.tree.map(_first_copy, state)
@@ -215,14 +215,14 @@ class MeshJit(Strategy):
         return jax.tree.map(lambda x: put(self.split, x), batch)
 
     def compile(self, task: Task) -> Step:
-        many = _many_steps(task, Reduce())
+        return _jitted(task, self)
 
-        def keep_sharding(state, key, bank, batch):
-            state, metrics = many(state, key, bank, batch)
-            sharding = self.shardings(state)
-            return lax.with_sharding_constraint(state, sharding), metrics
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, MeshJit) and self.rules == other.rules
+        return same and self.mesh == other.mesh
 
-        return jax.jit(keep_sharding, donate_argnums=0)
+    def __hash__(self) -> int:
+        return hash((self.mesh, self.rules))
 
     def fetch(self, state: PyTree) -> TrainState:
         return jax.tree.map(_to_host, state)
@@ -244,6 +244,29 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+# Equal tasks share one compilation, also between runs in one process.
+@lru_cache(maxsize=8)
+def _init(task: Task):
+    return jax.jit(task.init)
+
+
+@lru_cache(maxsize=8)
+def _pmapped(task: Task, devices: tuple[jax.Device, ...] | None) -> Step:
+    many = _many_steps(task, Reduce(_DEVICES))
+    return jax.pmap(many, _DEVICES, devices=devices, donate_argnums=0)
+
+
+@lru_cache(maxsize=8)
+def _jitted(task: Task, strategy: MeshJit) -> Step:
+    many = _many_steps(task, Reduce())
+
+    def keep_sharding(state, key, bank, batch):
+        state, metrics = many(state, key, bank, batch)
+        return lax.with_sharding_constraint(state, strategy.shardings(state)), metrics
+
+    return jax.jit(keep_sharding, donate_argnums=0)
+
+
 def _many_steps(task: Task, reduce: Reduce) -> Step:
     def many(state, key, bank, batches):
         def one(state, batch):
@@ -258,7 +281,7 @@ def _many_steps(task: Task, reduce: Reduce) -> Step:
 
 
 def _first_copy(x: Any) -> np.ndarray:
-    return np.asarray(x.addressable_shards[0].data)[0]
+    return np.asarray(x.addressable_shards[0].data)[0, ...]
 
 
 def _to_host(x: Any) -> Any:

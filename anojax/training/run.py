@@ -99,23 +99,26 @@ def train(
             best=keep_best,
             lowest=lowest,
         )
-    outcome = fit(
-        task,
-        stream,
-        strategy,
-        schedule,
-        start,
-        bank=bank,
-        log=log,
-        checkpoints=checkpoints,
-        evaluate=evaluate,
-        config=config,
-        folder=None if folder is None else Path(folder),
-        progress=progress and first,
-        note=note,
-    )
-    if log is not None:
-        log.close()
+    try:
+        outcome = fit(
+            task,
+            stream,
+            strategy,
+            schedule,
+            start,
+            bank=bank,
+            log=log,
+            checkpoints=checkpoints,
+            evaluate=evaluate,
+            config=config,
+            folder=None if folder is None else Path(folder),
+            progress=progress and first,
+            note=note,
+        )
+    finally:  # what was saved must be whole, also when a metric is not finite
+        for open_file in (log, checkpoints):
+            if open_file is not None:
+                open_file.close()
     if folder is not None and outcome.stopped_by is None:
         note("fit the detector to the normal pictures and write the model")
         variables = finished_variables(task, outcome, source)

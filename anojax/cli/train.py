@@ -1,0 +1,329 @@
+"""``anojax train CONFIG``: teach a method's networks with synthetic defects."""
+
+import argparse
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from anojax.cli.arguments import Parser, add_common, start_devices
+from anojax.errors import DataError, RunError, SettingError
+
+IN_MEMORY_BYTES = 2**31
+CONFIG = "config.yaml"
+
+
+def register(subparsers) -> None:
+    parser: Parser = subparsers.add_parser(
+        "train",
+        help="train a method on synthetic defects",
+        description="Train a method on synthetic defects, which are made inside the "
+        "training step. An interrupted run continues when the same command is given "
+        "again.",
+    )
+    add = parser.add_argument
+    add("config", metavar="CONFIG", help="YAML file (see configs/README.md)")
+    add(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="change a value of the file, for instance task.optimizer.learning_rate=1e-3",
+    )
+    add("--output", metavar="DIR", required=True, help="folder of the run")
+    add("--devices", type=int, metavar="N", help="how many devices to use (all)")
+    add(
+        "--distributed",
+        action="store_true",
+        help="one of several processes: a TPU pod, SLURM, or JAX_COORDINATOR_ADDRESS, "
+        "JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment",
+    )
+    add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--quiet", action="store_true", help="print errors only")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from anojax.config import load
+    from anojax.training.config import TrainConfig
+
+    config = load(TrainConfig, Path(args.config), args.overrides)
+    if args.distributed:
+        connect()
+    synth, task_class = _method(config)
+    source, bank, words = _data(config, synth)
+    schedule = config.schedule(len(source))
+    task = make_task(task_class, synth, schedule.steps, config)
+    resolved = resolve(config, synth, task)
+    _same_run(Path(args.output), resolved)
+    quiet = args.quiet or args.json
+    devices = _devices(args)
+    strategy = config.make_strategy(devices)
+    strategy.check_batch(config.batch_size)
+    if not quiet:
+        print(_describe(config, schedule, strategy, words, args.output), flush=True)
+    if args.dry_run:
+        return 0
+    return _train(args, config, task, source, bank, schedule, strategy, resolved, quiet)
+
+
+def _train(args, config, task, source, bank, schedule, strategy, resolved, quiet):
+    import jax
+
+    from anojax.config import to_yaml
+    from anojax.data.files import atomic_write, make_folder
+    from anojax.training.run import train
+
+    folder = Path(args.output)
+    if jax.process_index() == 0:
+        make_folder(folder)
+        atomic_write(folder / CONFIG, to_yaml(resolved))
+    outcome = train(
+        task,
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        schedule=schedule,
+        strategy=strategy,
+        folder=folder,
+        bank=bank,
+        resume=config.resume,
+        init_from=config.init_from,
+        keep_last=config.keep_last,
+        tensorboard=config.tensorboard,
+        config=resolved,
+        progress=not quiet,
+        note=lambda text: None if quiet else print(text, flush=True),
+    )
+    if jax.process_index() == 0:
+        _report(args, folder, outcome)
+    # As a shell reports a process that ended by a signal.
+    return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
+
+
+def connect() -> None:
+    """Join the other processes; the environment says who they are."""
+    import os
+
+    import jax
+
+    number, process = (
+        int(os.environ[name]) if name in os.environ else None
+        for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    )
+    try:
+        jax.distributed.initialize(num_processes=number, process_id=process)
+    except (ValueError, RuntimeError) as error:
+        raise SettingError(
+            f"--distributed finds no other processes ({str(error).splitlines()[0]}); "
+            "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+
+
+def _devices(args) -> list | None:
+    if args.distributed:
+        if args.devices is not None:
+            raise SettingError("--devices has no meaning with --distributed")
+        return None
+    return start_devices(args.devices)
+
+
+def _method(config) -> tuple[Any, type]:
+    from anojax import registry
+    from anojax import task as tasks
+    from anojax.config import field_types, fit
+    from anojax.core import with_settings
+
+    if not config.method:
+        raise SettingError("the configuration names no method; add 'method: NAME'")
+    kinds = field_types(registry.get(config.method))
+    chosen = {k: fit(_tuples(v), kinds.get(k)) for k, v in config.settings.items()}
+    synth = with_settings(registry.get(config.method)(), **chosen)
+    return synth, tasks.get(config.method)
+
+
+def make_task(task_class: type, synth: Any, steps: int, config: Any) -> Any:
+    """The task with the values of ``task:``, nested ones included.
+
+    Raises:
+      UnknownName: a key that the task lacks.
+      SettingError: a value that does not fit, or a key that is set elsewhere.
+    """
+    from anojax.config import field_types, fit, from_dict
+    from anojax.errors import UnknownName, did_you_mean
+
+    kinds, made = field_types(task_class), {}
+    for name, value in config.task.items():
+        if name in ("synth", "steps"):
+            elsewhere = {"synth": "settings", "steps": "length"}[name]
+            raise SettingError(
+                f"task.{name} is set by '{elsewhere}' of the configuration"
+            )
+        if name not in kinds:
+            raise UnknownName(f"unknown key 'task.{name}'{did_you_mean(name, kinds)}")
+        if dataclasses.is_dataclass(kinds[name]):
+            base = _default(task_class, name)
+            made[name] = _changed(base, value, from_dict, f"task.{name}")
+        else:
+            made[name] = fit(_tuples(value), kinds[name])
+    return task_class(synth=synth, steps=steps, **made)
+
+
+def _default(task_class, name):
+    return next(f.default for f in dataclasses.fields(task_class) if f.name == name)
+
+
+def _changed(base, values, from_dict, where):
+    """A dataclass with some values changed; the others stay the task's, not the class's."""
+    from anojax.config import field_types, fit
+
+    kinds = field_types(type(base))
+    if not isinstance(values, dict):
+        raise SettingError(f"{where} is {values!r}; expected key: value")
+    given = {k: fit(_tuples(v), kinds.get(k)) for k, v in values.items()}
+    checked = from_dict(type(base), {**dataclasses.asdict(base), **given}, where=where)
+    return checked
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _data(config, synth) -> tuple[Any, Any, str]:
+    """Source, bank, and both in words."""
+    if config.data.ready is not None:
+        from anojax.data.ready import read_run
+
+        source = read_run(config.data.ready, method=config.method)
+        return source, None, f"{len(source)} ready anomalies in {config.data.ready}"
+    from anojax.cli.prepare import prepare
+    from anojax.config import SynthConfig
+
+    if not config.data.input:
+        raise SettingError("the configuration names no pictures; add 'data.input: DIR'")
+    same = {f.name for f in dataclasses.fields(SynthConfig)}
+    values = {
+        f.name: getattr(config.data, f.name)
+        for f in dataclasses.fields(config.data)
+        if f.name in same
+    }
+    asked = SynthConfig(methods=(config.method,), seed=config.seed, **values)
+    job = prepare(dataclasses.replace(asked, settings={config.method: config.settings}))
+    need = next((n for n in synth.needs if n in ("texture", "normal")), None)
+    channels = job.first.shape[-1]
+    bank = None if need is None else job.plan.bank(need, channels)
+    words = f"{len(job.plan.pictures)} in {config.data.input}, {config.data.size} px"
+    return _source(job.plan, config.data.size, channels), bank, words
+
+
+def _source(plan, size: int, channels: int):
+    """The plan's pictures: decoded once where memory allows, else when asked for."""
+    import jax
+    import numpy as np
+
+    from anojax.data.stream import InMemory
+    from anojax.types import Inputs
+
+    def load(index: int) -> Inputs:
+        one = plan.load(index)
+        if one.image.shape[-1] != channels:
+            raise DataError(
+                f"{plan.pictures[index]} has {one.image.shape[-1]} channels, the first "
+                f"picture has {channels}; add 'data.gray: true' or sort them apart"
+            )
+        return Inputs(one.image, one.foreground, one.region)
+
+    count = len(plan.pictures)
+    if count * size * size * (channels + 2) > IN_MEMORY_BYTES:
+        return _OnDemand(load, count)
+    with ThreadPoolExecutor() as pool:
+        every = list(pool.map(load, range(count)))
+    return InMemory(jax.tree.map(lambda *x: np.stack(x), *every))
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnDemand:
+    load: Any
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int):
+        return self.load(index)
+
+
+def resolve(config: Any, synth: Any, task: Any) -> dict[str, Any]:
+    """The configuration with every default spelled out, versions and a hash."""
+    import anojax
+    from anojax.cli.env import versions
+    from anojax.config import digest, to_dict
+    from anojax.core import settings
+
+    request = to_dict(config)
+    for name in ("input", "textures", "region", "foreground", "ready"):
+        value = request["data"][name]
+        if value not in (None, "", "auto", "none"):
+            request["data"][name] = str(Path(value).expanduser().resolve())
+    request["settings"] = json.loads(json.dumps(settings(synth)))
+    request["task"] = to_dict(task)
+    del request["task"]["synth"], request["task"]["steps"]
+    resolved = {
+        "request": request,
+        "versions": {"anojax": anojax.__version__, **versions()},
+    }
+    return resolved | {"hash": digest(resolved)}
+
+
+def _same_run(folder: Path, resolved: dict[str, Any]) -> None:
+    """Raise unless the folder is new or holds a run that teaches the same.
+
+    Raises:
+      RunError: it holds something else.
+    """
+    from anojax.config import compare, read_yaml
+    from anojax.training.config import HARMLESS
+
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / CONFIG).exists():
+        raise RunError(
+            f"{folder} is not empty and holds no training run; choose another"
+        )
+    old = read_yaml(folder / CONFIG).get("request", {})
+    differences = compare(
+        {k: v for k, v in old.items() if k not in HARMLESS},
+        {k: v for k, v in resolved["request"].items() if k not in HARMLESS},
+    )
+    if differences:
+        raise RunError(
+            f"{folder} holds a run with another configuration "
+            f"({'; '.join(differences[:3])}); choose another --output, or begin there "
+            f"with resume={folder} or init_from={folder}"
+        )
+
+
+def _describe(config, schedule, strategy, words: str, output: str) -> str:
+    return "\n".join(
+        (
+            f"method      {config.method}",
+            f"pictures    {words}",
+            f"steps       {schedule.steps} of {config.batch_size} pictures "
+            f"({config.length}), seed {config.seed}",
+            f"devices     {strategy.shares} shares of a batch ({config.strategy})",
+            f"output      {output}",
+        )
+    )
+
+
+def _report(args, folder: Path, outcome) -> None:
+    facts = {"run": str(folder), "step": outcome.step, "metrics": outcome.metrics}
+    state = "finished" if outcome.stopped_by is None else "stopped"
+    if args.json:
+        print(json.dumps({"state": state, **facts}, indent=1))
+    elif not args.quiet:
+        numbers = ", ".join(f"{k} {v:.4g}" for k, v in outcome.metrics.items())
+        print(f"{state} at step {outcome.step}: {numbers}")
+        if outcome.stopped_by is not None:
+            print("saved; the same command continues here")

@@ -1,0 +1,118 @@
+"""What a training run is asked for; the schema of ``configs/train/*.yaml``.
+
+Defaults live here and in the methods' files; YAML holds only the differences.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from anojax.core import check_setting, hp
+from anojax.errors import SettingError
+from anojax.training.durations import to_steps
+from anojax.training.loop import Schedule
+from anojax.training.parallel import MeshJit, Pmap, Rules, Strategy
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures to train on."""
+
+    input: str = hp("", "folder of normal pictures, or of a data set")
+    layout: str = hp(
+        "auto",
+        "layout of the input",
+        choices=("auto", "mvtec", "btad", "visa", "magnetic_tile", "plain"),
+    )
+    size: int = hp(256, "side of the square to train at, in pixels", low=16, high=4096)
+    gray: bool = hp(False, "treat all pictures as single-channel")
+    textures: str | None = hp(
+        None, "folder of texture pictures; procedural textures when absent"
+    )
+    foreground: str = hp(
+        "auto", "where the object is: auto, none, or a folder of masks"
+    )
+    region: str | None = hp(
+        None, "where a defect may go: a folder of masks, or one mask for all"
+    )
+    ready: str | None = hp(
+        None, "run of 'anojax synth' whose anomalies are used instead of new ones"
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what is learned, and how the run behaves."""
+
+    method: str = hp("", "what to train (see 'anojax list')")
+    data: DataConfig = DataConfig()
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the synthesizer, those that differ from the method's own."""
+    task: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the task: networks, losses, optimizer."""
+    length: int | str = hp("100 epochs", "steps, epochs or examples to train")
+    batch_size: int = hp(8, "pictures per step, of all devices together", low=1)
+    seed: int = hp(0, "of pictures, networks and order", low=0, high=2**32 - 1)
+    strategy: str = hp("pmap", "how devices share the work", choices=("pmap", "jit"))
+    model_devices: int = hp(1, "devices that share one network; for jit", low=1)
+    sharding: Rules = hp((), "(expression, mesh axes) of parameters to divide; for jit")
+    steps_per_call: int = hp(1, "updates in one compiled call", low=1)
+    log_every: int | str = hp(50, "between two lines of the log")
+    save_every: int | str = hp("10 %", "between two checkpoints")
+    keep_last: int = hp(1, "newest checkpoints to keep", low=1)
+    resume: str | None = hp(None, "run whose checkpoint goes on here")
+    init_from: str | None = hp(None, "run whose networks are the beginning")
+    tensorboard: bool = hp(False, "write TensorBoard files too")
+    profile: tuple[int, int] | None = hp(None, "first and last step to trace", low=0)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if field.name not in ("settings", "task"):
+                check_setting("train", field, getattr(self, field.name))
+        if self.strategy == "pmap" and (self.sharding or self.model_devices > 1):
+            raise SettingError(
+                "sharding and model_devices divide a network, which pmap copies; "
+                "use strategy: jit"
+            )
+        if self.resume is not None and self.init_from is not None:
+            raise SettingError("give either resume or init_from, not both")
+
+    def schedule(self, pictures: int) -> Schedule:
+        """The durations in steps, for an epoch of that many pictures."""
+        unit = {"batch_size": self.batch_size, "pictures": pictures}
+        k = self.steps_per_call
+        total = to_steps(self.length, what="length", **unit)
+        total = -(-total // k) * k  # whole calls
+        within = {
+            name: to_steps(getattr(self, name), total=total, what=name, **unit)
+            for name in ("log_every", "save_every")
+        }
+        return Schedule(
+            steps=total,
+            steps_per_call=k,
+            profile=self.profile,
+            **{name: -(-steps // k) * k for name, steps in within.items()},
+        )
+
+    def make_strategy(self, devices: list | None = None) -> Strategy:
+        """The strategy over these devices; all of them by default."""
+        if self.strategy == "pmap":
+            return Pmap(devices)
+        return MeshJit(self.model_devices, self.sharding, devices)
+
+
+# What may change when a run goes on: none of it decides what is learned.
+HARMLESS = (
+    "length",
+    "log_every",
+    "save_every",
+    "keep_last",
+    "resume",
+    "init_from",
+    "tensorboard",
+    "profile",
+    "strategy",
+    "model_devices",
+    "sharding",
+    "steps_per_call",
+)
