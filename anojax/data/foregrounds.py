@@ -41,6 +41,7 @@ class Foregrounds:
     sentence: str
     """The decision in words."""
     masks: dict[str, Path] | None = None
+    one: Path | None = None
 
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], path: Path | None = None
@@ -53,6 +54,8 @@ class Foregrounds:
             return None
         if self.kind == "object":
             return find_object(image).mask.astype(np.uint8)[..., None]
+        if self.one is not None:
+            return read_mask(self.one, image.shape[:2], kind="foreground")
         mask = self.masks.get(path.stem) or self.masks.get(f"{path.stem}_mask")
         if mask is None:
             raise DataError(
@@ -70,12 +73,14 @@ def foregrounds(
     Args:
       pictures: files, or uint8 arrays ``[H, W, C]``; at most `SAMPLE` of them, evenly
         spread, are looked at, and unreadable ones are passed over.
-      mode: "auto"; "none" for the whole picture; or a folder with one mask per picture,
-        named as the picture, of the same size.
+      mode: "auto"; "none" for the whole picture; a folder with one mask per picture,
+        named as the picture, of the same size; or one mask for all.
     """
     if str(mode) == "none":
         return Foregrounds("texture", "the whole picture, as asked")
     if str(mode) != "auto":
+        if Path(mode).is_file():
+            return Foregrounds("folder", f"one mask for all: {mode}", one=Path(mode))
         masks = {p.stem: p for p in find_pictures(mode)}
         return Foregrounds("folder", f"masks from {mode}", masks)
     seen = [found for found in map(_look, _spread(pictures)) if found is not None]
@@ -128,11 +133,11 @@ class Found:
     @property
     def plain_background(self) -> bool:
         """Whether this is a picture of an object on a plain background."""
-        return (
+        return bool(
             self.contrast >= LEAST_CONTRAST
             and self.separation >= LEAST_SEPARATION
             and self.border <= MOST_BORDER
-            and AREA_RANGE[0] <= self.mask.mean() <= AREA_RANGE[1]
+            and AREA_RANGE[0] <= float(self.mask.mean()) <= AREA_RANGE[1]
         )
 
 
