@@ -57,6 +57,56 @@ def box_around(
     return y0, x0
 
 
+def box_sides(
+    area_px: Float[Array, ""], aspect: Float[Array, ""], shape: tuple[int, int]
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """Height and width, in whole pixels, of a box of that area and width / height.
+
+    A side that does not fit into `shape` = (height, width) is cut to it and the other
+    one grows to keep the area, as far as it fits. Both are at least 2.
+    """
+    width = jnp.round(jnp.sqrt(area_px * aspect))
+    height = jnp.round(jnp.sqrt(area_px / aspect))
+    height = jnp.where(width > shape[1], jnp.round(area_px / shape[1]), height)
+    width = jnp.where(height > shape[0], jnp.round(area_px / shape[0]), width)
+    height, width = (jnp.maximum(side, 2.0) for side in (height, width))
+    return (
+        jnp.minimum(height, shape[0]).astype(jnp.int32),
+        jnp.minimum(width, shape[1]).astype(jnp.int32),
+    )
+
+
+def area_that_fits(
+    area_px: Float[Array, ""],
+    aspect: Float[Array, ""],
+    angle_rad: Float[Array, ""],
+    shape: tuple[int, int],
+) -> Float[Array, ""]:
+    """The area of a box, cut down so that the box turned by that angle fits `shape`."""
+    height, width = jnp.sqrt(area_px / aspect), jnp.sqrt(area_px * aspect)
+    cos, sin = jnp.abs(jnp.cos(angle_rad)), jnp.abs(jnp.sin(angle_rad))
+    tall, wide = width * sin + height * cos, width * cos + height * sin
+    # Two pixels of room: sides are rounded, and a turned canvas is rounded up.
+    fit = jnp.minimum((shape[0] - 2) / tall, (shape[1] - 2) / wide)
+    return area_px * jnp.minimum(fit, 1.0) ** 2
+
+
+def window_over(
+    y0: Int[Array, ""],
+    x0: Int[Array, ""],
+    window: tuple[int, int],
+    shape: tuple[int, int],
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Where a static window that covers a box lies, and where the box lies in it.
+
+    The box begins at (y0, x0) and fits the window, the window fits `shape`. Returns
+    the window's corner in the picture and the box's corner in the window.
+    """
+    top = jnp.minimum(y0, shape[0] - window[0])
+    left = jnp.minimum(x0, shape[1] - window[1])
+    return (top, left), (y0 - top, x0 - left)
+
+
 def integral_image(mask: Float[Array, "h w 1"]) -> Float[Array, "h+1 w+1"]:
     """Running sums over rows and columns, with a leading row and column of zeros.
 
