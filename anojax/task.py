@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Key, Shaped, UInt8, UInt32
+from jaxtyping import Array, Float, Key, Shaped, UInt8
 
 from anojax import registry
 from anojax.batching import over_examples
@@ -94,9 +94,9 @@ class Reduce:
         if self.axis is None:
             return tree
         return jax.tree.map(
-            lambda x: lax.pmean(x, self.axis)
-            if jnp.issubdtype(x.dtype, jnp.inexact)
-            else x,
+            lambda x: (
+                lax.pmean(x, self.axis) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+            ),
             tree,
         )
 
@@ -353,25 +353,19 @@ def get(name: str) -> type[Task]:
     Raises:
       UnknownName: there is no such method, or nothing of it is trained.
     """
-    module = sys.modules[registry.get(name).__module__]
-    own = _tasks_of(module)
+    own = _tasks_of(name)
     if not own:
-        able = [n for n in registry.names() if has_task(n)]
+        able = ", ".join(n for n in registry.names() if _tasks_of(n)) or "none"
         raise UnknownName(
-            f"method '{name}' has nothing to train; "
-            f"methods that have: {', '.join(able) or 'none'}"
+            f"method '{name}' has nothing to train; methods that have: {able}"
         )
     if len(own) != 1:
-        raise AnojaxError(f"{module.__name__} defines {len(own)} tasks, expected one")
+        raise AnojaxError(f"{name} defines {len(own)} public tasks, expected one")
     return own[0]
 
 
-def has_task(name: str) -> bool:
-    """Whether a method can be trained."""
-    return bool(_tasks_of(sys.modules[registry.get(name).__module__]))
-
-
-def _tasks_of(module) -> list[type[Task]]:
+def _tasks_of(name: str) -> list[type[Task]]:
+    module = sys.modules[registry.get(name).__module__]
     return [
         value
         for key, value in vars(module).items()

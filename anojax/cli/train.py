@@ -21,6 +21,7 @@ def register(subparsers) -> None:
         description="Train a method on synthetic defects, which are made inside the "
         "training step. An interrupted run continues when the same command is given "
         "again.",
+        lazy_epilog=_keys_help,
     )
     add = parser.add_argument
     add("config", metavar="CONFIG", help="YAML file (see configs/README.md)")
@@ -44,7 +45,25 @@ def register(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+def _keys_help() -> str:
+    from anojax.cli.arguments import describe_field
+    from anojax.training.config import DataConfig, TrainConfig
+
+    lines = ["keys of the configuration:"]
+    for prefix, schema in (("", TrainConfig), ("data.", DataConfig)):
+        lines += [
+            f"  {prefix + field.name:16} {describe_field(field)}"
+            for field in dataclasses.fields(schema)
+            if "help" in field.metadata
+        ]
+    lines.append("  settings.NAME    of the synthesizer (see 'anojax show METHOD')")
+    lines.append("  task.NAME        of the networks and their training")
+    return "\n".join(lines)
+
+
 def run(args: argparse.Namespace) -> int:
+    import jax
+
     from anojax.config import load
     from anojax.training.config import TrainConfig
 
@@ -52,15 +71,16 @@ def run(args: argparse.Namespace) -> int:
     if args.distributed:
         connect()
     synth, task_class = _method(config)
+    strategy = config.make_strategy(_devices(args))
+    strategy.check_batch(config.batch_size)
     source, bank, words = _data(config, synth)
     schedule = config.schedule(len(source))
     task = make_task(task_class, synth, schedule.steps, config)
     resolved = resolve(config, synth, task)
-    _same_run(Path(args.output), resolved)
-    quiet = args.quiet or args.json
-    devices = _devices(args)
-    strategy = config.make_strategy(devices)
-    strategy.check_batch(config.batch_size)
+    first = jax.process_index() == 0
+    if first:
+        _same_run(Path(args.output), resolved)
+    quiet = args.quiet or args.json or not first
     if not quiet:
         print(_describe(config, schedule, strategy, words, args.output), flush=True)
     if args.dry_run:
@@ -207,17 +227,18 @@ def _data(config, synth) -> tuple[Any, Any, str]:
         f.name: getattr(config.data, f.name)
         for f in dataclasses.fields(config.data)
         if f.name in same
-    }
+    } | {"size": config.data.shape}
     asked = SynthConfig(methods=(config.method,), seed=config.seed, **values)
     job = prepare(dataclasses.replace(asked, settings={config.method: config.settings}))
     need = next((n for n in synth.needs if n in ("texture", "normal")), None)
     channels = job.first.shape[-1]
     bank = None if need is None else job.plan.bank(need, channels)
-    words = f"{len(job.plan.pictures)} in {config.data.input}, {config.data.size} px"
-    return _source(job.plan, config.data.size, channels), bank, words
+    height, width = config.data.shape
+    words = f"{len(job.plan.pictures)} in {config.data.input}, {height} x {width}"
+    return _source(job.plan, height * width, channels), bank, words
 
 
-def _source(plan, size: int, channels: int):
+def _source(plan, pixels: int, channels: int):
     """The plan's pictures: decoded once where memory allows, else when asked for."""
     import jax
     import numpy as np
@@ -235,7 +256,7 @@ def _source(plan, size: int, channels: int):
         return Inputs(one.image, one.foreground, one.region)
 
     count = len(plan.pictures)
-    if count * size * size * (channels + 2) > IN_MEMORY_BYTES:
+    if count * pixels * (channels + 2) > IN_MEMORY_BYTES:
         return _OnDemand(load, count)
     with ThreadPoolExecutor() as pool:
         every = list(pool.map(load, range(count)))

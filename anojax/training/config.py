@@ -24,7 +24,9 @@ class DataConfig:
         "layout of the input",
         choices=("auto", "mvtec", "btad", "visa", "magnetic_tile", "plain"),
     )
-    size: int = hp(256, "side of the square to train at, in pixels", low=16, high=4096)
+    size: int | tuple[int, int] = hp(
+        256, "side, or height and width, to train at, in pixels", low=16, high=4096
+    )
     gray: bool = hp(False, "treat all pictures as single-channel")
     textures: str | None = hp(
         None, "folder of texture pictures; procedural textures when absent"
@@ -38,6 +40,11 @@ class DataConfig:
     ready: str | None = hp(
         None, "run of 'anojax synth' whose anomalies are used instead of new ones"
     )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
 
 @dataclass(frozen=True)

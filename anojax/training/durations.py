@@ -41,7 +41,9 @@ def to_steps(
     Raises:
       SettingError: it cannot be understood, or is not positive.
     """
-    match = re.fullmatch(r"\s*([\d_.]+(?:e\d+)?)\s*([a-z%]*)\s*", str(duration))
+    match = re.fullmatch(
+        r"\s*(\d[\d_]*(?:\.\d+)?(?:e\d+)?)\s*([a-z%]*)\s*", str(duration)
+    )
     unit = _UNITS.get(match[2]) if match else None
     if unit is None or (unit == "percent" and total is None):
         raise SettingError(

@@ -162,7 +162,7 @@ def test_evaluation_is_logged_and_keeps_the_best(tmp_path):
     rows = metrics_log.read(tmp_path / "metrics.jsonl")
     assert [r["eval/auroc"] for r in rows if "eval/auroc" in r] == [0.3, 0.9, 0.5]
     assert checkpoint.steps(tmp_path / CHECKPOINTS) == [8, 12]
-    with pytest.raises(SettingError, match="keep_best is 'f1'; .* gives auroc"):
+    with pytest.raises(SettingError, match=r"keep_best is 'f1'; .* gives auroc"):
         run(tmp_path / "f1", evaluate=lambda state: {"auroc": 1}, keep_best="f1")
 
 
@@ -183,9 +183,9 @@ def test_schedules_that_cannot_be():
         Schedule(steps=0)
     with pytest.raises(SettingError, match="save_every is 10, no multiple of"):
         Schedule(steps=40, log_every=20, save_every=10, steps_per_call=4)
-    with pytest.raises(SettingError, match="task expects 12 steps, .* has 16"):
+    with pytest.raises(SettingError, match=r"task expects 12 steps, .* has 16"):
         run(None, Schedule(steps=16))
-    with pytest.raises(AnojaxError, match="batch_size is 8, .* 3 devices"):
+    with pytest.raises(AnojaxError, match=r"batch_size is 8, .* 3 devices"):
         run(None, devices=3)
     with pytest.raises(SettingError, match="seed is -1"):
         run_key(-1)

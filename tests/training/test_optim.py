@@ -63,7 +63,9 @@ def test_adam_couples_its_decay_and_adamw_does_not(rule):
 
 
 def test_clipping():
-    assert apply(Optimizer("sgd", 1.0, clip_norm=0.5), [10.0], 0.0) == pytest.approx(-0.5)
+    assert apply(Optimizer("sgd", 1.0, clip_norm=0.5), [10.0], 0.0) == pytest.approx(
+        -0.5
+    )
 
 
 def test_average_is_exact():

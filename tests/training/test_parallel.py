@@ -105,7 +105,7 @@ def test_several_updates_in_one_call_and_in_parts():
 
 
 def test_batch_that_does_not_divide():
-    with pytest.raises(AnojaxError, match="batch_size is 6, .* 8 devices"):
+    with pytest.raises(AnojaxError, match=r"batch_size is 6, .* 8 devices"):
         Pmap().check_batch(6)
     task = dataclasses.replace(TASK, accumulate=3)
     with pytest.raises(AnojaxError, match="accumulate is 3, but a device has 2"):

@@ -74,7 +74,7 @@ def test_ready_anomalies_come_along():
 def test_bad_requests():
     with pytest.raises(DataError, match="no pictures"):
         Stream(source(0), 4)
-    with pytest.raises(AnojaxError, match="batch_size is 5, .* 2 processes"):
+    with pytest.raises(AnojaxError, match=r"batch_size is 5, .* 2 processes"):
         Stream(source(4), 5, processes=2)
     with pytest.raises(AnojaxError, match="beyond the last example id"):
         Stream(source(4), 4).locate(2**32)

@@ -1,0 +1,96 @@
+"""`anojax train` from a YAML file to a model, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from toy_task import Stripe, StripeTask, pictures
+
+from anojax import registry
+from anojax import task as tasks
+from anojax.cli import train
+from anojax.cli.arguments import Parser
+from anojax.data.files import encode_png
+from anojax.errors import AnojaxError, RunError, SettingError, UnknownName
+from anojax.training import checkpoint, metrics_log
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Runs the command on a folder of small grey pictures."""
+    monkeypatch.setattr(registry, "get", lambda name: Stripe)
+    monkeypatch.setattr(tasks, "get", lambda name: StripeTask)
+    (tmp_path / "good").mkdir()
+    for i, picture in enumerate(np.kron(pictures(6), np.ones((2, 2, 1), np.uint8))):
+        (tmp_path / "good" / f"{i}.png").write_bytes(encode_png(picture))
+    config = {
+        "method": "toy_task",
+        "data": {"input": str(tmp_path / "good"), "size": 16, "foreground": "none"},
+        "task": {"optimizer": {"learning_rate": 0.01}},
+        "length": "2 epochs",
+        "batch_size": 3,
+        "log_every": 2,
+        "save_every": "50 %",
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+
+    def run(*words, output=tmp_path / "run"):
+        parser = Parser(prog="anojax")
+        train.register(parser.add_subparsers())
+        given = ["train", str(file), *words, "--output", str(output), "--devices", "1"]
+        args = parser.parse_args(given)
+        return args.run(args)
+
+    return run
+
+
+def test_trains_and_does_not_train_twice(command, tmp_path, capsys):
+    assert command("--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["state"], said["step"]) == ("finished", 4)
+    run = tmp_path / "run"
+    rows = metrics_log.read(run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4]
+    _, record = checkpoint.load_variables(run / "model")
+    resolved = yaml.safe_load((run / "config.yaml").read_text())
+    assert record.config == resolved
+    assert resolved["request"]["task"]["optimizer"]["learning_rate"] == 0.01
+    assert resolved["request"]["task"]["clean_share"] == 0.5  # a default, spelled out
+    assert command("length=3 epochs", "--quiet") == 0  # goes on
+    assert checkpoint.steps(run / "checkpoints")[-1] == 6
+    with pytest.raises(RunError, match=r"another configuration .*width: 4 -> 8"):
+        command("task.width=8")
+
+
+def test_dry_run_writes_nothing(command, tmp_path, capsys):
+    assert command("--dry-run") == 0
+    assert "4 of 3 pictures (2 epochs)" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "error", "says"),
+    [
+        ("task.widht=8", UnknownName, "'task.widht'; did you mean 'width'"),
+        ("task.optimizer.rat=1", UnknownName, "unknown key 'task.optimizer.rat'"),
+        ("task.width=wide", SettingError, "width is 'wide'; expected a whole number"),
+        ("task.steps=8", SettingError, "task.steps is set by 'length'"),
+        ("bach_size=8", UnknownName, "did you mean 'batch_size'"),
+        ("length=0", SettingError, "length is 0, no step at all"),
+        ("batch_size=0", SettingError, "batch_size is 0"),
+        ("data.input=", SettingError, "names no pictures"),
+        ("method=", SettingError, "names no method"),
+        ("data.input=/nowhere", AnojaxError, "nowhere"),
+        ("nonsense", SettingError, "'nonsense' is no setting"),
+    ],
+)
+def test_bad_requests(command, word, error, says):
+    with pytest.raises(error, match=says):
+        command(word)
+
+
+def test_a_folder_with_something_else(command, tmp_path):
+    with pytest.raises(RunError, match="holds no training run"):
+        command(output=tmp_path / "good")
