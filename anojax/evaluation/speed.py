@@ -66,7 +66,9 @@ def measure(
     devices = devices or jax.local_devices()
     run = batch(synth, bank=bank, uint8=True, devices=devices)
     images = np.resize(pictures, (batch_size, *pictures.shape[1:]))
-    split = NamedSharding(Mesh(np.array(devices), ("example",)), PartitionSpec("example"))
+    split = NamedSharding(
+        Mesh(np.array(devices), ("example",)), PartitionSpec("example")
+    )
     on_device = jax.device_put(Inputs(image=images), split)
     ids = np.arange(batch_size)
 
@@ -76,6 +78,7 @@ def measure(
     compile_s = time.perf_counter() - started
     # Fresh ids each time: the share of branches taken is that of a long run.
     rounds = iter(range(10**9))
+
     def once():
         return run({}, 0, ids + batch_size * next(rounds), on_device)
 

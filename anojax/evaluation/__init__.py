@@ -1,0 +1,1 @@
+"""How good detectors and synthetic pictures are."""

@@ -1,0 +1,211 @@
+"""Layers with the conventions of PyTorch, on which the published networks rest.
+
+Padding is explicit and symmetric (``"SAME"`` pads strided convolutions otherwise),
+weights and biases start as PyTorch's do, and batch normalisation keeps 90 % of its
+running statistics per step. Its running variance is the biased one of the batch;
+PyTorch's is larger by n / (n - 1).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jaxtyping import Array, Float
+
+Initializer = Callable[..., Array]
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+he_normal_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""Kaiming's normal law over the outgoing connections."""
+
+
+def uniform_fan_in(fan_in: int) -> Initializer:
+    """PyTorch's default for weights and biases: uniform within 1 / sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def around_one(stddev: float) -> Initializer:
+    """Normal law about one, for the scale of a normalisation."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return 1 + stddev * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+class Network(nn.Module, kw_only=True):
+    """What all networks and blocks share."""
+
+    dtype: Any = jnp.float32
+    """Precision of the arithmetic: float32 or bfloat16."""
+    axis_name: str | None = None
+    """Mapped axis over which batch normalisation averages its statistics; ``None``:
+    each device uses those of its own examples (a mesh under `jit` needs no name)."""
+
+
+class Conv(nn.Module, kw_only=True):
+    """Convolution padded by (kernel - 1) // 2 on all sides, as PyTorch would."""
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer | None = None
+    """``None``: PyTorch's default. The bias always starts with that."""
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j k"]:
+        size, channels = self.kernel, x.shape[-1]
+        default = uniform_fan_in(size * size * channels)
+        kernel = self.param(
+            "kernel",
+            self.kernel_init or default,
+            (size, size, channels, self.features),
+        )
+        bias = self.param("bias", default, (self.features,)) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        pad = (size - 1) // 2
+        y = lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            [(pad, pad)] * 2,
+            dimension_numbers=DIMENSIONS,
+        )
+        return y if bias is None else y + bias[None, None, None]
+
+
+class ConvTranspose(nn.Module, kw_only=True):
+    """Transposed convolution of stride 2 that doubles both sides.
+
+    It is the ordinary convolution of the input with zeros put between its pixels:
+    PyTorch's kernel, flipped along both sides.
+    """
+
+    features: int
+    kernel: int = 4
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j k"]:
+        size, channels = self.kernel, x.shape[-1]
+        # PyTorch counts the outgoing side of a transposed kernel as its fan-in.
+        default = uniform_fan_in(size * size * self.features)
+        kernel = self.param("kernel", default, (size, size, channels, self.features))
+        bias = self.param("bias", default, (self.features,)) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        pad = (size - 1) // 2
+        extra = 2 + 2 * pad - size  # PyTorch's output_padding
+        low = size - 1 - pad
+        y = lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            [(low, low + extra)] * 2,
+            lhs_dilation=(2, 2),
+            dimension_numbers=DIMENSIONS,
+        )
+        return y if bias is None else y + bias[None, None, None]
+
+
+def batch_norm(
+    parent: Network,
+    name: str,
+    train: bool,
+    scale_init: Initializer = nn.initializers.ones,
+) -> Callable[[Array], Array]:
+    """Batch normalisation for a layer of `parent`, with PyTorch's epsilon and momentum.
+
+    It computes in float32, whatever the precision of its input.
+    """
+    norm = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        use_fast_variance=False,
+        scale_init=scale_init,
+        axis_name=parent.axis_name,
+        dtype=jnp.float32,
+        name=name,
+    )
+    return lambda x: norm(x.astype(jnp.float32)).astype(parent.dtype)
+
+
+def dense(parent: Network, name: str, features: int, fan_in: int) -> nn.Dense:
+    """Linear layer of `parent` with bias, both starting as PyTorch's do."""
+    return nn.Dense(
+        features,
+        kernel_init=uniform_fan_in(fan_in),
+        bias_init=uniform_fan_in(fan_in),
+        dtype=parent.dtype,
+        name=name,
+    )
+
+
+class ConvNorm(Network):
+    """Convolution, batch normalisation and, unless told otherwise, ReLU."""
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    use_bias: bool = True
+    relu: bool = True
+    kernel_init: Initializer | None = None
+    scale_init: Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], train: bool
+    ) -> Float[Array, "b i j k"]:
+        x = Conv(
+            features=self.features,
+            kernel=self.kernel,
+            stride=self.stride,
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        x = batch_norm(self, "bn", train, self.scale_init)(x)
+        return nn.relu(x) if self.relu else x
+
+
+class ProjectionHead(Network):
+    """Classifier on an embedding: `depth` layers of the embedding's own width, one of
+    `features`, each with batch normalisation and ReLU, then the logits (CutPaste)."""
+
+    classes: int
+    depth: int = 1
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d"], train: bool) -> Float[Array, "b k"]:
+        sizes = [x.shape[-1]] * self.depth + [self.features]
+        for i, size in enumerate(sizes):
+            x = dense(self, f"dense{i}", size, x.shape[-1])(x)
+            x = nn.relu(batch_norm(self, f"bn{i}", train)(x))
+        logits = dense(self, "logits", self.classes, x.shape[-1])(x)
+        return logits.astype(jnp.float32)
+
+
+def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
+    """Maximum of every 2 x 2 block; sides must be even.
+
+    Written with maxima, not a pooling window, whose gradient is slow on CPU.
+    """
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // 2, 2, w * c)
+    x = jnp.maximum(x[:, :, 0], x[:, :, 1]).reshape(b, h // 2, w // 2, 2, c)
+    return jnp.maximum(x[..., 0, :], x[..., 1, :])

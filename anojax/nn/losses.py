@@ -1,0 +1,203 @@
+"""Losses and similarity maps of the published methods, on batches ``[B, H, W, C]``.
+
+Losses are scalars, means over everything unless said otherwise; maps have one value
+per pixel. Compute them in float32.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from anojax.errors import AnojaxError
+from anojax.nn.resize import resize_bilinear
+from anojax.nn.smoothing import gaussian_taps, smooth
+
+Batch = Float[Array, "b h w c"]
+Scalar = Float[Array, ""]
+
+
+def l2(a: Float[Array, "*s"], b: Float[Array, "*s"]) -> Scalar:
+    """Mean squared difference."""
+    return jnp.mean(jnp.square(a - b))
+
+
+def focal(
+    logits: Float[Array, "b h w k"],
+    classes: Int[Array, "b h w"],
+    *,
+    gamma: float = 2.0,
+    margin: float = 1e-5,
+) -> Scalar:
+    """Focal loss over exclusive classes, as DRAEM uses it: -(1 - p)^gamma ln p.
+
+    p is the softmax probability of the true class under a target that leaves `margin`
+    to the others, plus `margin`, so that the logarithm is finite.
+    """
+    probability = jax.nn.softmax(logits, axis=-1)
+    target = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
+    target = jnp.clip(target, margin, 1 - margin)
+    # Rounding may carry the sum above one, where a fractional power has no value.
+    p = jnp.minimum(jnp.sum(target * probability, axis=-1) + margin, 1)
+    return jnp.mean(-((1 - p) ** gamma) * jnp.log(p))
+
+
+def binary_focal(
+    logits: Float[Array, "*s"], target: Float[Array, "*s"], *, gamma: float = 4.0
+) -> Scalar:
+    """Focal loss of a sigmoid, as DeSTSeg and SuperSimpleNet use it.
+
+    `target` is 0 or 1 exactly; a logarithm never falls below -100.
+    """
+    signed = jnp.where(target > 0.5, logits, -logits)
+    log_p = jnp.maximum(jax.nn.log_sigmoid(signed), -100)
+    return jnp.mean(-(jax.nn.sigmoid(-signed) ** gamma) * log_p)
+
+
+def soft_bce(logits: Float[Array, "*s"], target: Float[Array, "*s"]) -> Scalar:
+    """Cross-entropy of a sigmoid against a target in [0, 1] (NSA)."""
+    return jnp.mean(
+        -target * jax.nn.log_sigmoid(logits)
+        - (1 - target) * jax.nn.log_sigmoid(-logits)
+    )
+
+
+def one_vs_all(
+    logits: Float[Array, "b k"], labels: Int[Array, "b"], *, margin: float = 1e-6
+) -> Scalar:
+    """Cross-entropy of one sigmoid per class (REB), mean over batch and classes.
+
+    Probabilities are kept `margin` away from 0 and 1; beyond, the gradient is zero.
+    """
+    p = jnp.clip(jax.nn.sigmoid(logits), margin, 1 - margin)
+    target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return jnp.mean(-target * jnp.log(p) - (1 - target) * jnp.log(1 - p))
+
+
+def dice(
+    probability: Float[Array, "b h w c"],
+    target: Float[Array, "b h w c"],
+    *,
+    smoothing: float = 1.0,
+) -> Scalar:
+    """1 - (2 |P T| + s) / (|P| + |T| + s) per example, averaged over the batch.
+
+    The sums run over pixels and channels; `smoothing` s makes two empty masks agree.
+    """
+    axes = (1, 2, 3)
+    overlap = jnp.sum(probability * target, axis=axes)
+    total = jnp.sum(probability, axis=axes) + jnp.sum(target, axis=axes)
+    return jnp.mean(1 - (2 * overlap + smoothing) / (total + smoothing))
+
+
+def cosine_distance(
+    a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]
+) -> Float[Array, "b h w 1"]:
+    """1 - cosine of the angle between the feature vectors at every position.
+
+    A zero vector is at distance 1 from everything, with gradient zero.
+    """
+    return 1 - jnp.sum(_unit(a) * _unit(b), axis=-1, keepdims=True)
+
+
+def _unit(x: Array) -> Array:
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    present = square > 0
+    # Two selections: the gradient of the root at zero must not be computed at all.
+    length = jnp.sqrt(jnp.where(present, square, jnp.ones_like(square)))
+    return jnp.where(present, x / length, jnp.zeros_like(x))
+
+
+def cosine(
+    a: Float[Array, "b h w c"],
+    b: Float[Array, "b h w c"],
+    *,
+    reduction: Literal["mean", "batch_sum"] = "mean",
+) -> Scalar:
+    """Mean cosine distance; ``batch_sum`` adds up the means of the examples (DeSTSeg,
+    whose learning rate presumes it)."""
+    per_example = jnp.mean(cosine_distance(a, b), axis=(1, 2, 3))
+    return jnp.mean(per_example) if reduction == "mean" else jnp.sum(per_example)
+
+
+def ssim_map(a: Batch, b: Batch, *, data_range: float = 1.0) -> Batch:
+    """Structural similarity per pixel and channel, at most 1 (Wang et al., 2004).
+
+    Gaussian window of 11 x 11 pixels, sigma 1.5, zeros beyond the border.
+    """
+    taps = gaussian_taps(11, 1.5)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    moments = smooth(jnp.concatenate([a, b, a * a, b * b, a * b], -1), taps)
+    mean_a, mean_b, square_a, square_b, product = jnp.split(moments, 5, axis=-1)
+    variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
+    covariance = product - mean_a * mean_b
+    above = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    below = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    return above / below
+
+
+def ssim(a: Batch, b: Batch, *, data_range: float = 1.0) -> Scalar:
+    """1 - mean structural similarity."""
+    return 1 - jnp.mean(ssim_map(a, b, data_range=data_range))
+
+
+def gradient_magnitude(x: Batch) -> Batch:
+    """Length of the Prewitt gradient (taps +-1/3), per channel, zeros beyond the border.
+
+    1e-12 inside the root keeps the gradient finite where the picture is flat.
+    """
+    h, w = x.shape[1:3]
+    p = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    across = p[:, :, :w] - p[:, :, 2:]
+    down = p[:, :h] - p[:, 2:]
+    gx = (across[:, :h] + across[:, 1 : h + 1] + across[:, 2:]) / 3
+    gy = (down[:, :, :w] + down[:, :, 1 : w + 1] + down[:, :, 2:]) / 3
+    return jnp.sqrt(gx**2 + gy**2 + 1e-12)
+
+
+def gms_map(a: Batch, b: Batch, *, c: float = 0.0026) -> Batch:
+    """Gradient magnitude similarity in (0, 1], per pixel and channel (RIAD).
+
+    Blind to flat shifts of colour. `c` suits pictures in [0, 1].
+    """
+    ga, gb = gradient_magnitude(a), gradient_magnitude(b)
+    return (2 * ga * gb + c) / (ga**2 + gb**2 + c)
+
+
+def msgms_map(a: Batch, b: Batch, *, scales: int = 4, c: float = 0.0026) -> Batch:
+    """`gms_map` averaged over `scales`, each resized to full size (half-pixel centres).
+
+    Every scale halves both pictures by averaging 2 x 2 pixels.
+    """
+    shape = a.shape[1:3]
+    maps = [resize_bilinear(m, shape) for m in _gms_pyramid(a, b, scales, c)]
+    return sum(maps[1:], maps[0]) / scales
+
+
+def msgms(a: Batch, b: Batch, *, scales: int = 4, c: float = 0.0026) -> Scalar:
+    """Mean of 1 - `gms_map` over `scales`; all scales weigh the same."""
+    losses = [1 - jnp.mean(m) for m in _gms_pyramid(a, b, scales, c)]
+    return sum(losses[1:], losses[0]) / scales
+
+
+def _gms_pyramid(a: Array, b: Array, scales: int, c: float) -> list[Array]:
+    smallest = 2 ** (scales - 1)
+    if min(a.shape[1:3]) < smallest:
+        raise AnojaxError(
+            f"{scales} scales need sides of at least {smallest} px; "
+            f"got {a.shape[1]} x {a.shape[2]}: use fewer scales or larger pictures"
+        )
+    maps = []
+    for scale in range(scales):
+        if scale:
+            a, b = halve(a), halve(b)
+        maps.append(gms_map(a, b, c=c))
+    return maps
+
+
+def halve(x: Batch) -> Float[Array, "b h//2 w//2 c"]:
+    """Mean of every 2 x 2 block; an odd last row or column is dropped."""
+    b, h, w, c = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2]
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))

@@ -1,0 +1,212 @@
+"""Losses, against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from anojax.errors import AnojaxError
+from anojax.nn import losses
+
+
+@pytest.fixture
+def pair(key):
+    a, b = jax.random.uniform(key, (2, 2, 24, 32, 3))
+    return a, b
+
+
+def test_l2(pair):
+    a, b = pair
+    expected = np.mean((np.float64(a) - np.float64(b)) ** 2)
+    assert float(losses.l2(a, b)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.l2(a, a)) == 0
+
+
+def test_focal_at_one_half():
+    classes = jnp.asarray([[[0, 1], [1, 0]]])
+    loss = losses.focal(jnp.zeros((1, 2, 2, 2)), classes)
+    p = 0.5 + 1e-5
+    assert float(loss) == pytest.approx(-((1 - p) ** 2) * np.log(p), abs=1e-6)
+    assert float(loss) == pytest.approx(0.1733, abs=1e-4)
+
+
+def test_focal_of_certainty(key):
+    classes = jax.random.randint(key, (2, 8, 8), 0, 2)
+    right = 40.0 * jax.nn.one_hot(classes, 2)
+    for gamma in (2.0, 1.5):
+        cost = lambda x, gamma=gamma: losses.focal(x, classes, gamma=gamma)  # noqa: E731
+        assert float(cost(right)) < 1e-8
+        assert jnp.all(jnp.isfinite(jax.jit(jax.grad(cost))(right)))
+    wrong = float(losses.focal(-right, classes))
+    assert wrong == pytest.approx(-np.log(2e-5), rel=1e-3)
+
+
+def test_focal_prefers_the_truth(key):
+    classes = jnp.ones((1, 2, 2), jnp.int32)
+    gradient = jax.grad(losses.focal)(jnp.zeros((1, 2, 2, 2)), classes)
+    assert jnp.all(gradient[..., 1] < 0) and jnp.all(gradient[..., 0] > 0)
+
+
+def test_binary_focal():
+    target = jnp.asarray([0.0, 1.0, 1.0, 0.0])
+    half = float(losses.binary_focal(jnp.zeros(4), target))
+    assert half == pytest.approx(0.5**4 * np.log(2), rel=1e-6)
+    assert half == pytest.approx(0.04332, abs=1e-5)
+    quarter = jnp.full(4, np.log(1 / 3), jnp.float32)
+    expected = -(0.25**2 * np.log(0.75) + 0.75**2 * np.log(0.25)) / 2
+    assert float(losses.binary_focal(quarter, target, gamma=2.0)) == pytest.approx(
+        expected, rel=1e-5
+    )
+    sign = 2 * target - 1
+    assert float(losses.binary_focal(1e4 * sign, target)) == 0
+    assert float(losses.binary_focal(-1e4 * sign, target)) == pytest.approx(100)
+
+
+def test_soft_bce():
+    p = np.asarray([0.1, 0.5, 0.9, 0.3])
+    target = np.asarray([0.0, 0.25, 1.0, 0.7])
+    expected = np.mean(-target * np.log(p) - (1 - target) * np.log(1 - p))
+    logits = jnp.asarray(np.log(p / (1 - p)), jnp.float32)
+    loss = losses.soft_bce(logits, jnp.asarray(target, jnp.float32))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    # The minimum over the prediction is the entropy of the target, at the target.
+    gradient = jax.grad(losses.soft_bce)(logits, jnp.asarray(p, jnp.float32))
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+def test_one_vs_all():
+    labels = jnp.asarray([0, 3])
+    assert float(losses.one_vs_all(jnp.zeros((2, 7)), labels)) == pytest.approx(
+        np.log(2), rel=1e-6
+    )
+    sure = 100 * (2 * jax.nn.one_hot(labels, 7) - 1)
+    assert float(losses.one_vs_all(sure, labels)) == pytest.approx(1e-6, rel=0.1)
+    assert float(losses.one_vs_all(-sure, labels)) == pytest.approx(
+        -np.log(1e-6), rel=1e-2
+    )
+
+
+def test_dice():
+    mask = jnp.zeros((2, 4, 4, 1)).at[0, :2].set(1.0)
+    assert float(losses.dice(mask, mask)) == pytest.approx(0, abs=1e-7)
+    # First example: disjoint halves, 1 - 1 / 17; second: all of it wrong.
+    assert float(losses.dice(1 - mask, mask)) == pytest.approx(1 - 1 / 17)
+    half = jnp.full((2, 4, 4, 1), 0.5)
+    expected = 1 - ((8 + 1) / (16 + 1) + 1 / 9) / 2
+    assert float(losses.dice(half, mask)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cosine_distance(pair):
+    a, b = pair
+    expected = 1 - np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(
+        b, axis=-1
+    )
+    np.testing.assert_allclose(
+        losses.cosine_distance(a, b)[..., 0], expected, atol=1e-5
+    )
+    assert float(losses.cosine(a, 3 * a)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.cosine(a, -a)) == pytest.approx(2, abs=1e-6)
+    twice = losses.cosine(
+        jnp.concatenate([a, a]), jnp.concatenate([b, b]), reduction="batch_sum"
+    )
+    once = losses.cosine(a, b, reduction="batch_sum")
+    assert float(twice) == pytest.approx(2 * float(once), rel=1e-5)
+    assert float(once) == pytest.approx(2 * float(losses.cosine(a, b)), rel=1e-5)
+
+
+def test_cosine_distance_of_nothing(pair):
+    zero = jnp.zeros_like(pair[0])
+    loss, gradient = jax.jit(jax.value_and_grad(losses.cosine))(zero, pair[1])
+    assert float(loss) == 1
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_ssim_of_constants():
+    a, b = jnp.full((1, 21, 23, 3), 0.2), jnp.full((1, 21, 23, 3), 0.7)
+    inside = losses.ssim_map(a, b)[0, 5:-5, 5:-5]
+    c1 = 0.01**2
+    expected = (2 * 0.2 * 0.7 + c1) / (0.2**2 + 0.7**2 + c1)
+    np.testing.assert_allclose(inside, expected, atol=1e-3)
+
+
+def test_ssim_is_that_of_scikit_image(pair):
+    metrics = pytest.importorskip("skimage.metrics", reason="needs scikit-image")
+    a, b = (np.float64(x[0]) for x in pair)
+    _, expected = metrics.structural_similarity(
+        a,
+        b,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1.0,
+        channel_axis=-1,
+        full=True,
+    )
+    ours = losses.ssim_map(*pair)[0]
+    # Inside, where neither border rule matters.
+    np.testing.assert_allclose(ours[5:-5, 5:-5], expected[5:-5, 5:-5], atol=1e-4)
+
+
+def test_ssim_properties(pair):
+    a, b = pair
+    assert float(losses.ssim(a, a)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.ssim(a, b)) == pytest.approx(float(losses.ssim(b, a)), rel=1e-5)
+    assert 0.5 < float(losses.ssim(a, b)) < 1.5
+    wide = losses.ssim(2 * a, 2 * b, data_range=2.0)
+    assert float(wide) == pytest.approx(float(losses.ssim(a, b)), rel=1e-4)
+
+
+def test_gradient_magnitude_of_a_ramp():
+    x = jnp.broadcast_to(
+        jnp.arange(9, dtype=jnp.float32)[None, None, :, None], (1, 8, 9, 2)
+    )
+    inside = losses.gradient_magnitude(x)[0, 1:-1, 1:-1]
+    np.testing.assert_allclose(inside, 2, atol=1e-6)  # three rows of 2, over 3
+
+
+def test_gms(pair):
+    a, b = pair
+    np.testing.assert_array_equal(losses.gms_map(a, a), 1)
+    np.testing.assert_allclose(losses.gms_map(a, b), losses.gms_map(b, a), rtol=1e-6)
+    assert jnp.all((losses.gms_map(a, b) > 0) & (losses.gms_map(a, b) <= 1))
+    dark, light = jnp.full((1, 16, 16, 1), 0.2), jnp.full((1, 16, 16, 1), 0.9)
+    np.testing.assert_array_equal(losses.gms_map(dark, light)[0, 1:-1, 1:-1], 1)
+
+
+def test_gms_of_a_step():
+    """A vertical edge of height s against nothing: g = s next to it."""
+    step = jnp.zeros((1, 16, 16, 1)).at[:, :, 8:].set(0.5)
+    flat = jnp.zeros_like(step)
+    row = losses.gms_map(step, flat)[0, 8, 5:12, 0]
+    edge = 0.0026 / (0.25 + 0.0026)
+    np.testing.assert_allclose(row, [1, 1, edge, edge, 1, 1, 1], atol=1e-5)
+
+
+def test_msgms(pair):
+    a, b = pair
+    assert float(losses.msgms(a, a)) == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(losses.msgms_map(a, a), 1, atol=1e-6)
+    assert losses.msgms_map(a, b).shape == a.shape
+    by_hand, x, y = [], a, b
+    for _ in range(4):
+        by_hand.append(1 - np.mean(losses.gms_map(x, y)))
+        x, y = (np.asarray(v) for v in (x, y))
+        x, y = (
+            jnp.asarray(
+                (v[:, ::2, ::2] + v[:, 1::2, ::2] + v[:, ::2, 1::2] + v[:, 1::2, 1::2])
+                / 4
+            )
+            for v in (x, y)
+        )
+    assert float(losses.msgms(a, b)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    with pytest.raises(AnojaxError, match="sides of at least 8 px; got 6 x 32"):
+        losses.msgms(a[:, :6], b[:, :6])
+
+
+def test_gradients_are_finite_on_flat_pictures():
+    flat = jnp.full((1, 8, 8, 1), 0.5)
+
+    def total(a, b):
+        return losses.msgms(a, b) + losses.ssim(a, b) + losses.cosine(a, b)
+
+    assert jnp.all(jnp.isfinite(jax.jit(jax.grad(total))(flat, flat)))
