@@ -1,0 +1,1 @@
+"""The program `anojax`: one file per command."""

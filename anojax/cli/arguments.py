@@ -1,0 +1,260 @@
+"""Arguments that several commands share, derived from the configuration's fields."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from anojax.errors import SettingError, UnknownName, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as exceptions and an epilogue made only when shown."""
+
+    def __init__(self, *args, lazy_epilog: Callable[[], str] | None = None, **options):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        # An abbreviation that works today is ambiguous tomorrow.
+        super().__init__(*args, allow_abbrev=False, **options)
+        self.lazy_epilog = lazy_epilog
+
+    def format_help(self) -> str:
+        if self.lazy_epilog is not None:
+            self.epilog = self.lazy_epilog()
+        return super().format_help()
+
+    def parse_known_args(self, args=None, namespace=None):
+        # The command itself complains, for it knows what it could have been.
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def error(self, message: str):
+        hint = ""
+        if message.startswith("unrecognized arguments: -"):
+            given = message.split(": ", 1)[1].split()[0].partition("=")[0]
+            hint = did_you_mean(given, self._option_string_actions)
+        elif "invalid choice" in message:
+            message = message.replace("argument COMMAND: ", "command: ")
+        raise SettingError(f"{message}{hint}; see '{self.prog} --help'")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """--json, which every command has."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON and nothing else"
+    )
+
+
+def add_synthesis(parser: argparse.ArgumentParser) -> None:
+    """What decides the pixels: the fields of `SynthConfig`, and `--config`."""
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="YAML file with any of these; flags win")
+    add("--method", metavar="M[,M...]", help="methods to use (see 'anojax list')")
+    add("--input", metavar="DIR", help=_help("input"))
+    add(
+        "--size",
+        metavar="N|HxW",
+        help="what the methods work at: side or height x width (default 256)",
+    )
+    for name in ("seed", "per_image", "count"):
+        add(_flag(name), metavar="N", help=_help(name))
+    add("--layout", metavar="NAME", help=_help("layout"))
+    for name in ("textures", "region"):
+        add(_flag(name), metavar="DIR", help=_help(name))
+    add("--foreground", metavar="auto|none|DIR", help=_help("foreground"))
+    for name in ("severity", "area", "aspect", "angle_deg"):
+        add(_flag(name), metavar="X", help=_help(name))
+    add("--defects", metavar="N", help=_help("defects"))
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a setting of all methods that have it, or METHOD.FIELD=VALUE of one; "
+        "'anojax show METHOD' lists them (repeatable)",
+    )
+    for name in ("gray", "native", "keep_empty"):
+        add(_flag(name), action="store_true", default=None, help=_help(name))
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """How the work is done; none of it changes a pixel."""
+    add = parser.add_argument
+    add("--batch-size", type=int, metavar="N", help="pictures at a time (64 or more)")
+    add("--devices", type=int, metavar="N", help="how many devices to use (all)")
+    add("--quiet", action="store_true", help="print errors only")
+
+
+def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> Any:
+    """The configuration that the arguments ask for, checked.
+
+    Raises:
+      AnojaxError: unknown method, setting or key, value out of range, both of
+        `--count` and `--per-image`, or no method or input.
+    """
+    from anojax.config import (
+        SynthConfig,
+        field_types,
+        fit,
+        from_dict,
+        parse_value,
+        read_yaml,
+    )
+
+    values = read_config_file(read_yaml(Path(args.config))) if args.config else {}
+    kinds = field_types(SynthConfig)
+    words = {"input", "textures", "foreground", "region", "layout", "format"}
+    for field in dataclasses.fields(SynthConfig):
+        given = getattr(args, field.name, None)
+        if given is None or field.name in ("methods", "settings", "size"):
+            continue
+        if isinstance(given, str) and field.name not in words:
+            given = fit(parse_value(given), kinds[field.name])
+        values[field.name] = given
+    if args.count is not None and args.per_image is not None:
+        raise SettingError("give either --count or --per-image, not both")
+    if args.method is not None:
+        values["methods"] = tuple(m for m in args.method.split(",") if m)
+    if args.size is not None:
+        values["size"] = parse_size(args.size)
+    config = from_dict(SynthConfig, values)
+    if not config.methods and need_method:
+        raise SettingError("no method given; add --method NAME (see 'anojax list')")
+    if not config.input:
+        raise SettingError("no pictures given; add --input DIR")
+    if len(set(config.methods)) != len(config.methods):
+        raise SettingError(f"--method {','.join(config.methods)} repeats a method")
+    settings = method_settings(config.methods, config.settings, args.set)
+    return dataclasses.replace(config, settings=settings)
+
+
+def read_config_file(values: dict[str, Any]) -> dict[str, Any]:
+    """The request in a file: a plain one, or the `config.yaml` of a run."""
+    return dict(values.get("request", values))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"256"`` -> (256, 256); ``"240x320"`` -> height 240, width 320."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdigit() for part in parts):
+        raise SettingError(f"--size is '{text}'; write a side (256) or HxW (240x320)")
+    return int(parts[0]), int(parts[-1])
+
+
+def method_settings(
+    methods: tuple[str, ...], given: dict[str, dict], assignments: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Hyper-parameters by method: those of a file, then those of `--set`.
+
+    Raises:
+      UnknownName: a method that is not used, or a field that no method has.
+      SettingError: a value that does not fit its field.
+    """
+    from anojax import registry
+    from anojax.config import field_types, fit, split_assignment
+    from anojax.core import with_settings
+
+    kinds = {name: field_types(registry.get(name)) for name in methods}
+    chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    for name, fields in given.items():
+        if name not in chosen:
+            raise UnknownName(f"settings for '{name}'{did_you_mean(name, methods)}")
+        for field, value in fields.items():
+            value = tuple(value) if isinstance(value, list) else value
+            chosen[name][field] = fit(value, kinds[name].get(field))
+    for assignment in assignments:
+        field, value = split_assignment(assignment)
+        method, dot, name = field.rpartition(".")
+        if dot and method not in kinds:
+            raise UnknownName(
+                f"--set {assignment}: no method '{method}' in this run"
+                f"{did_you_mean(method, methods)}"
+            )
+        targets = [method] if dot else [m for m in methods if name in kinds[m]]
+        known = {f for m in ([method] if dot else methods) for f in kinds[m]}
+        if name not in known:
+            owner = method if dot else " or ".join(methods)
+            raise UnknownName(
+                f"{owner} has no setting '{name}'{did_you_mean(name, known)}"
+            )
+        for target in targets:
+            chosen[target][name] = fit(value, kinds[target][name])
+    for name, fields in chosen.items():
+        with_settings(registry.get(name)(), **fields)
+    return {name: fields for name, fields in chosen.items() if fields}
+
+
+def start_devices(count: int | None = None) -> list:
+    """Start JAX: all cores as devices, and compiled programs kept between runs.
+
+    Args:
+      count: use that many devices.
+
+    Raises:
+      SettingError: there are fewer devices than asked for.
+    """
+    import os
+
+    import jax
+
+    if count is not None and count < 1:
+        raise SettingError(f"--devices is {count}; give at least 1")
+    # A CPU shows itself as one device per core, unless the user decided otherwise.
+    decided = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not decided:
+        try:
+            wanted = max(os.cpu_count() or 1, count or 1)
+            jax.config.update("jax_num_cpu_devices", wanted)
+        except RuntimeError:
+            pass  # JAX runs already, as in a notebook: take the devices it has
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    devices = jax.local_devices()
+    if count is not None and count > len(devices):
+        raise SettingError(f"--devices is {count}; this machine has {len(devices)}")
+    return devices[:count]
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept: the user's cache folder."""
+    import os
+
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "anojax" / "jax"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _help(name: str) -> str:
+    from anojax.config import SynthConfig
+
+    field = next(f for f in dataclasses.fields(SynthConfig) if f.name == name)
+    return describe_field(field).replace("%", "%%")
+
+
+def describe_field(field: dataclasses.Field) -> str:
+    """Help of a setting with its range and default, in one line."""
+    meta = field.metadata
+    low, high, choices = (meta.get(k) for k in ("low", "high", "choices"))
+    notes = []
+    if choices:
+        notes.append(" | ".join(map(str, choices)))
+    elif low is not None and high is not None and high < 2**62:
+        notes.append(f"{low:g} to {high:g}")
+    elif low is not None:
+        notes.append(f"at least {low:g}")
+    if field.default not in (None, "", False, ()):
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default))
+        notes.append(f"default {default}")
+    return meta["help"] + (f" ({'; '.join(notes)})" if notes else "")

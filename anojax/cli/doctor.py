@@ -1,0 +1,77 @@
+"""``anojax doctor``: look at a folder before any device works on it."""
+
+import argparse
+import dataclasses
+import json
+
+from anojax.cli.arguments import (
+    add_common,
+    add_synthesis,
+    start_devices,
+    synthesis_config,
+)
+
+FAILED = 1
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
+
+
+def register(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check pictures, masks and settings",
+        description="Check what 'anojax synth' would read with the same arguments: "
+        "pictures, masks, layout, leaks, textures, memory. Nothing is written. Ends "
+        "with code 1 if something would stop a run.",
+    )
+    add_synthesis(parser)
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="for the estimate of memory"
+    )
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from anojax.cli.prepare import make_methods
+    from anojax.data.check import Finding, check
+    from anojax.errors import AnojaxError
+
+    config = synthesis_config(args, need_method=False)
+    devices = start_devices()
+    findings = check(
+        config.input,
+        layout=config.layout,
+        gray=config.gray,
+        textures=config.textures,
+        foreground=config.foreground,
+        region=config.region,
+        size=config.size,
+        batch=args.batch_size or max(64, 16 * len(devices)),
+    )
+    try:
+        make_methods(config)
+    except AnojaxError as error:
+        methods = ", ".join(config.methods)
+        findings.insert(0, Finding("error", str(error), methods, ""))
+    if args.json:
+        print(json.dumps([dataclasses.asdict(f) for f in findings], indent=1))
+    else:
+        _print(findings)
+    return FAILED if any(f.level == "error" for f in findings) else 0
+
+
+def _print(findings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for finding in findings:
+        text = Text(finding.what)
+        text.append(f"\n{finding.where}", style="dim")
+        if finding.fix:
+            text.append(f"\n-> {finding.fix}")
+        table.add_row(Text(finding.level, style=STYLES[finding.level]), text)
+    Console().print(table)

@@ -1,0 +1,354 @@
+"""From a request to a plan: every mistake is found here, before any device works."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import anojax
+from anojax import registry
+from anojax.config import SynthConfig, digest, to_dict
+from anojax.core import Synthesizer, settings, with_settings
+from anojax.data import folders, foregrounds, records, textures
+from anojax.data.files import Pixels
+from anojax.data.pipeline import Loaded, Plan
+from anojax.data.write import MvtecSink, Output, Sink
+from anojax.errors import DataError, SettingError
+from anojax.types import Bank, Controls, Inputs
+
+BANK_PICTURES = 512
+BANK_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with everything that follows from it."""
+
+    config: SynthConfig
+    plan: Plan
+    source: folders.Source
+    foreground: str
+    """The decision in words, for the plan that is printed."""
+    first: Pixels
+    """The first readable picture, in its own resolution."""
+    resolved: dict[str, Any]
+    """What goes into config.yaml."""
+
+    @property
+    def category(self) -> str:
+        return self.source.category
+
+    @property
+    def native(self) -> Callable[[int], Pixels] | None:
+        """The reader of own pixels where `--native` asks for them."""
+        if not self.config.native:
+            return None
+        return lambda i: _read(self.config, self.plan.pictures[i])
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], ...]:
+        """Hyper-parameters and controls of each method, for the manifest."""
+        controls = self.config.controls()
+        return tuple(settings(synth) | controls for synth in self.plan.methods)
+
+
+def prepare(config: SynthConfig) -> Prepared:
+    """Check a request against the methods and the pictures.
+
+    Raises:
+      AnojaxError: a method cannot honour a control, a folder is missing or empty, no
+        picture can be read, or severity 0 would leave every picture unchanged.
+    """
+    methods = make_methods(config)
+    source = folders.discover(config.input, layout=config.layout)
+    pictures = tuple(source.paths)
+    if config.textures is not None:
+        folders.find_pictures(config.textures)
+    region = _mask_reader(config.region, pictures, "region")
+    foreground, decision = _foreground(config, source)
+
+    def load(index: int) -> Loaded:
+        return _load(config, pictures[index], index, foreground, region)
+
+    first = _first_usable(config, pictures, load)
+    plan = Plan(
+        methods=methods,
+        pictures=pictures,
+        seed=config.seed,
+        load=load,
+        bank=_banks(config, pictures, foreground),
+        controls=Controls(**config.controls()),
+        per_image=config.per_image,
+        count=config.count,
+        keep_empty=config.keep_empty,
+    )
+    resolved = _resolved(config, plan, source.root)
+    return Prepared(config, plan, source, decision, first, resolved)
+
+
+def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
+    """The methods with their settings, checked against the controls asked for."""
+    if config.severity == 0 and not config.keep_empty:
+        raise SettingError(
+            "severity 0 leaves every picture unchanged; raise --severity, or add "
+            "--keep-empty to write unchanged pictures"
+        )
+    asked = Inputs(image=0, source=0, controls=Controls(**config.controls()))
+    methods = []
+    for name in config.methods:
+        fields = config.settings.get(name, {})
+        synth = with_settings(registry.get(name)(), **fields)
+        synth.check(asked)
+        methods.append(synth)
+    return tuple(methods)
+
+
+def describe(job: Prepared) -> str:
+    """The plan in a few lines, printed before the work."""
+    config, plan = job.config, job.plan
+    height, width, channels = job.first.shape
+    kind = "grey" if channels == 1 else "colour"
+    bits = 8 * job.first.dtype.itemsize
+    each = (
+        f"{config.per_image} per picture and method"
+        if config.count is None
+        else f"{config.count} per method"
+    )
+    out = "own resolution" if config.native else "{} x {}".format(*config.size)
+    lines = [
+        f"pictures    {len(plan.pictures)} in {config.input} "
+        f"({job.source.layout} layout, category {job.category}; the first is "
+        f"{width} x {height}, {kind}, {bits} bits)",
+        f"methods     {', '.join(config.methods)}",
+        f"settings    {_settings_words(job)}",
+        f"foreground  {job.foreground}",
+        f"region      {config.region or 'anywhere'}",
+    ]
+    if any("texture" in synth.needs for synth in plan.methods):
+        lines.append(f"textures    {config.textures or 'procedural'}")
+    lines.append(f"images      {plan.total} ({each}), {out}, seed {config.seed}")
+    return "\n".join(lines)
+
+
+def _settings_words(job: Prepared) -> str:
+    chosen = [
+        f"{method}.{name}={value}"
+        for method, fields in job.config.settings.items()
+        for name, value in fields.items()
+    ]
+    chosen += [f"{name} {value:g}" for name, value in job.config.controls().items()]
+    return ", ".join(chosen) or "the methods' own"
+
+
+def summary_facts(job: Prepared, written: int) -> dict[str, str]:
+    """Short lines for the top of the report."""
+    return {
+        "pictures made": f"{written} from {len(job.plan.pictures)} normal pictures",
+        "input": job.config.input,
+        "methods": ", ".join(job.config.methods),
+        "settings": _settings_words(job),
+        "foreground": job.foreground,
+        "seed": str(job.config.seed),
+        "note": "test pictures are made from the normal pictures in train/good; to "
+        "measure a detector, split the normal pictures first and make two runs",
+    }
+
+
+def make_output(job: Prepared, run: Path) -> Output:
+    """Where the pictures go, and what becomes of them on the way."""
+    return Output(run, job.category, job.plan, job.settings, job.native)
+
+
+def make_sink(job: Prepared, run: Path) -> Sink:
+    """The writer for the format that is asked for."""
+    output = make_output(job, run)
+    if job.config.format == "mvtec":
+        return MvtecSink(output)
+    from anojax.data.shard import TfdsSink
+
+    size = (None, None) if job.config.native else job.config.size
+    dtype = job.first.dtype if job.config.native else np.dtype(np.uint8)
+    channels = job.first.shape[-1]
+    return TfdsSink(output, size=size, channels=channels, dtype=dtype.type)
+
+
+def check_all(job: Prepared) -> None:
+    """Read every picture; for `--strict`.
+
+    Raises:
+      DataError: about the first that cannot be used.
+    """
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(job.plan.load, range(len(job.plan.pictures))):
+            pass
+
+
+def _resolved(config: SynthConfig, plan: Plan, root: Path) -> dict[str, Any]:
+    """The request with every default spelled out, the versions, and a hash of both."""
+    from anojax.cli.env import versions
+
+    names = "\n".join(path.relative_to(root).as_posix() for path in plan.pictures)
+    request = to_dict(config)
+    # Absolute paths: the run can be verified from any working folder.
+    for name in ("input", "textures", "region", "foreground"):
+        if request[name] not in (None, "auto", "none"):
+            request[name] = str(Path(request[name]).expanduser().resolve())
+    request["settings"] = {s.name: _lists(settings(s)) for s in plan.methods}
+    resolved = {
+        "request": request,
+        "pictures": {
+            "count": len(plan.pictures),
+            "names_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
+        },
+        "versions": {"anojax": anojax.__version__, **versions()},
+    }
+    return resolved | {"hash": digest(resolved)}
+
+
+def _lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, as YAML gives them back."""
+
+    def plain(value):
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return {name: plain(value) for name, value in values.items()}
+
+
+def _read(config: SynthConfig, path: Path) -> Pixels:
+    return records.read_picture(path, gray=True if config.gray else None).array
+
+
+def _first_usable(config, pictures: tuple[Path, ...], load) -> Pixels:
+    """The first picture that can be used, as its file holds it."""
+    reasons = []
+    for index, path in enumerate(pictures):
+        try:
+            load(index)
+            return _read(config, path)
+        except DataError as error:
+            reasons.append(str(error))
+    raise DataError(
+        f"none of the {len(pictures)} pictures in {config.input} can be used: "
+        f"{reasons[0]}"
+    )
+
+
+def _load(config, path: Path, index: int, foreground, region) -> Loaded:
+    array = _read(config, path)
+    small = records.to_size(array, config.size)
+    where = region(index, array.shape[:2], config.size)
+    object_ = foreground(index, array, small)
+    if where is not None and object_ is not None and not (where & object_).any():
+        raise DataError(f"{path}: its region and its foreground do not overlap")
+    return Loaded(small, object_, where)
+
+
+MaskReader = Callable[[int, tuple[int, int], tuple[int, int]], np.ndarray | None]
+
+
+def _mask_reader(
+    where: str | None, pictures: tuple[Path, ...], kind: str
+) -> MaskReader:
+    """Masks for pictures: one file for all, or a folder with a file for each."""
+    if where is None:
+        return lambda index, shape, size: None
+    path = Path(where).expanduser()
+    if path.is_file():
+        return lambda index, shape, size: _small_mask(path, shape, size, kind)
+    by_stem = {found.stem: found for found in folders.find_pictures(path)}
+
+    def read(index, shape, size):
+        stem = pictures[index].stem
+        found = by_stem.get(stem) or by_stem.get(f"{stem}_mask")
+        if found is None:
+            raise DataError(
+                f"{path} holds no {kind} mask for {pictures[index].name}; add "
+                f"{stem}.png, or give one file for all pictures"
+            )
+        return _small_mask(found, shape, size, kind)
+
+    return read
+
+
+def _small_mask(path: Path, shape, size, kind: str) -> np.ndarray:
+    mask = records.read_mask(path, shape, kind=kind)[..., 0] * np.uint8(255)
+    small = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
+    mask = (np.asarray(small) > 0).astype(np.uint8)[..., None]
+    if not mask.any():
+        raise DataError(f"{kind} mask {path} is empty at {size[0]} x {size[1]} pixels")
+    return mask
+
+
+def _foreground(config, source):
+    """The reader of foregrounds, and the decision in words."""
+    decision = foregrounds.foregrounds(source.paths, config.foreground)
+    masks = _mask_reader(
+        config.foreground if decision.kind == "folder" else None,
+        tuple(source.paths),
+        "foreground",
+    )
+
+    def read(index, array, small):
+        if decision.kind != "object":
+            return masks(index, array.shape[:2], config.size)
+        mask = decision(small)
+        if not mask.any():
+            raise DataError(
+                f"no object was found in {source.paths[index]}; give masks with "
+                "--foreground DIR, or use --foreground none"
+            )
+        return mask
+
+    return read, decision.sentence
+
+
+def _banks(config, pictures, foreground) -> Callable[[str, int], Bank]:
+    """The banks of textures and of normal pictures, each made when first needed."""
+
+    @cache
+    def bank(need: str, channels: int) -> Bank:
+        if need == "texture":
+            return Bank(
+                textures.texture_bank(
+                    config.textures,
+                    size=config.size,
+                    channels=channels,
+                    seed=config.seed,
+                )
+            )
+        return _normal_bank(config, pictures, foreground, channels)
+
+    return bank
+
+
+def _normal_bank(config, pictures, foreground, channels: int) -> Bank:
+    """Normal pictures spread evenly over all of them, as many as memory allows."""
+    height, width = config.size
+    room = BANK_BYTES // (height * width * (channels + 1))
+    most = max(2, min(BANK_PICTURES, room))
+    picks = np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round()
+
+    def load(index: int) -> Loaded | None:
+        try:
+            array = _read(config, pictures[index])
+        except DataError:
+            return None  # reported when its own turn comes
+        if array.shape[-1] != channels:
+            return None
+        small = records.to_size(array, config.size)
+        return Loaded(small, foreground(index, array, small))
+
+    with ThreadPoolExecutor() as pool:
+        loaded = [one for one in pool.map(load, sorted(set(map(int, picks)))) if one]
+    if not loaded:
+        raise DataError(f"no normal picture with {channels} channels for the bank")
+    images = np.stack([one.image for one in loaded])
+    if loaded[0].foreground is None:
+        return Bank(images)
+    return Bank(images, np.stack([one.foreground for one in loaded]))

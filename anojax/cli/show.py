@@ -1,0 +1,92 @@
+"""``anojax show METHOD``: what a method is, what it needs, what can be set."""
+
+import argparse
+import dataclasses
+import json
+
+from anojax.cli.arguments import add_common, describe_field
+
+
+def register(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "show", help="tell all about a method", description="Tell all about a method."
+    )
+    parser.add_argument("method", metavar="METHOD", help="see 'anojax list'")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from anojax import registry
+
+    synth = registry.get(args.method)
+    if args.json:
+        print(json.dumps(_as_json(args.method, synth), indent=1))
+    else:
+        _print(args.method, synth)
+    return 0
+
+
+def _as_json(name: str, synth) -> dict:
+    from anojax.core import describe, field_types
+
+    kinds = field_types(synth)
+    settings = [
+        {
+            "name": field.name,
+            "type": describe(kinds[field.name]),
+            "default": field.default,
+            **field.metadata,
+        }
+        for field in dataclasses.fields(synth)
+    ]
+    return {"name": name, **dataclasses.asdict(synth.card), "settings": settings}
+
+
+def _print(name: str, synth) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from anojax.core import CONTROLS, FIDELITY, NEEDS
+
+    card = synth.card
+    console = Console(highlight=False)
+    console.print(f"[bold]{name}[/bold]  {card.title}")
+    console.print(f"{card.authors}. {card.venue} {card.year}. {card.url}")
+    console.print()
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    facts.add_row("family", f"{card.paradigm}, {card.family.replace('_', ' ')}")
+    needs = "; ".join(NEEDS[need] for need in card.needs)
+    facts.add_row("needs", needs or "nothing beyond the normal pictures")
+    others = [c for c in CONTROLS if c not in card.controls]
+    honoured = ", ".join(card.controls) or "none"
+    missing = f" (not: {', '.join(others)})" if others else ""
+    facts.add_row("controls", honoured + missing)
+    facts.add_row("fidelity", f"{card.fidelity}: {FIDELITY[card.fidelity]}")
+    code = f"{card.code_url} ({card.code_licence or 'no licence stated'})"
+    facts.add_row("public code", code if card.code_url else "none")
+    console.print(facts)
+    console.print()
+    console.print("[bold]settings[/bold]  (--set field=value)")
+    rows = Table(box=None, show_header=False, pad_edge=False)
+    rows.add_column(style="cyan", no_wrap=True)
+    rows.add_column()
+    for field in dataclasses.fields(synth):
+        rows.add_row(f"  {field.name}", _escape(describe_field(field)))
+    console.print(rows)
+    for title, lines in (
+        ("differs from the paper", card.differences),
+        ("not verified", card.unverified),
+    ):
+        if lines:
+            console.print(f"\n[bold]{title}[/bold]")
+            for line in lines:
+                console.print(f"  - {_escape(line)}")
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,128 @@
+"""Files: lossless PNG, written whole or not at all.
+
+The encoder is a page of numpy and zlib because it is the bottleneck of a run: one
+filter for every row ("up", the difference from the row above) at zlib level 1 takes
+0.9 ms for a grey 256 x 256 picture, where Pillow takes 2.3 ms at its fastest level and
+11 ms at its default one, for files of the same size up to 15 %. Both numpy and zlib
+release the interpreter lock, so threads encode in parallel. The bytes depend on zlib
+alone.
+"""
+
+import hashlib
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from anojax.errors import DataError, RunError
+
+Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
+
+_COLOUR_TYPE = {1: 0, 3: 2}
+_UP = 2
+
+
+def encode_png(picture: Pixels, *, level: int = 1) -> bytes:
+    """A picture as PNG, 8 or 16 bits, grey (C = 1) or RGB (C = 3).
+
+    Args:
+      picture: ``[H, W, C]`` uint8 or uint16.
+      level: of zlib, 0 (stored) to 9 (smallest).
+    """
+    height, width, channels = picture.shape
+    if channels not in _COLOUR_TYPE or picture.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"a PNG takes 1 or 3 channels of 8 or 16 bits, "
+            f"this picture has {channels} of {picture.dtype}"
+        )
+    big_endian = picture.dtype.newbyteorder(">")
+    rows = np.ascontiguousarray(picture, big_endian).view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(
+        ">IIBBBBB",
+        width,
+        height,
+        8 * picture.dtype.itemsize,
+        _COLOUR_TYPE[channels],
+        *(0, 0, 0),
+    )
+    # memLevel 9: larger hash table, 10 % faster at the same size.
+    packer = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, 9)
+    body = packer.compress(filtered) + packer.flush()
+    chunks = (b"IHDR", header), (b"IDAT", body), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    crc = zlib.crc32(data, zlib.crc32(kind))
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+
+def decode_png(data: bytes) -> Pixels:
+    """The pixels of a file made by `encode_png`, 16-bit RGB included.
+
+    Raises:
+      DataError: the file is broken or was made by another program.
+    """
+    try:
+        width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+        channels = {code: c for c, code in _COLOUR_TYPE.items()}[colour]
+        (length,) = struct.unpack(">I", data[33:37])
+        filtered = np.frombuffer(zlib.decompress(data[41 : 41 + length]), np.uint8)
+        filtered = filtered.reshape(height, -1)
+    except (struct.error, zlib.error, KeyError, ValueError) as error:
+        raise DataError("broken, or not a PNG that anojax wrote") from error
+    if (filtered[:, 0] != _UP).any():
+        raise DataError("not a PNG that anojax wrote")
+    rows = np.add.accumulate(filtered[:, 1:], axis=0, dtype=np.uint8)
+    kind = np.dtype(np.uint8 if bits == 8 else ">u2")
+    pixels = np.ascontiguousarray(rows).view(kind).reshape(height, width, channels)
+    return pixels.astype(kind.newbyteorder("="))
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a file under a temporary name, then rename it: it is whole or absent.
+
+    Raises:
+      RunError: the folder cannot be written or the disk is full.
+    """
+    data = data.encode() if isinstance(data, str) else data
+    temporary = temporary_name(path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def temporary_name(path: Path) -> Path:
+    """What a file is called while it is being written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made with its parents if it is missing."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
+
+
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """The system's refusal as one sentence with the next step."""
+    return RunError(
+        f"cannot write {path}: {error.strerror or error}; make room or choose "
+        "another --output (an interrupted run continues where it stopped)"
+    )
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal digest, as ``sha256sum`` prints it."""
+    return hashlib.sha256(data).hexdigest()

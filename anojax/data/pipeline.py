@@ -1,0 +1,303 @@
+"""The stream from picture files to synthetic pictures, with bounded memory.
+
+Reader threads decode ahead of the device; the device works on one batch while the
+results of the one before are handed on. Batches have a fixed size and mix new pictures
+with second attempts for draws that came out empty, because a picture depends on its
+own (seed, method, example id, draw) and not on its neighbours.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from anojax.batching import Batch, batch
+from anojax.core import Synthesizer
+from anojax.errors import DataError
+from anojax.types import Bank, Controls, Inputs
+
+A, B = TypeVar("A"), TypeVar("B")
+
+Plane = UInt8[np.ndarray, "h w 1"]
+
+DRAWS = 20
+"""Attempts before a picture is given up as empty."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A normal picture, ready for the device."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    foreground: Plane | None = None
+    region: Plane | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make."""
+
+    index: int
+    """Place in the manifest."""
+    method: int
+    """Place of the method in the plan."""
+    picture: int
+    """Place of the normal picture in natural order."""
+    draw_of_picture: int
+    example_id: int
+    first_draw: int = 0
+    draws: int = DRAWS
+    """Attempts allowed."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a job: a picture and its mask, or a reason why not."""
+
+    job: Job
+    draw: int = 0
+    normal: UInt8[np.ndarray, "h w c"] | None = None
+    image: UInt8[np.ndarray, "h w c"] | None = None
+    mask: Plane | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the pixels of a run, and nothing else."""
+
+    methods: tuple[Synthesizer, ...]
+    pictures: tuple[Path, ...]
+    seed: int
+    load: Callable[[int], Loaded] = field(repr=False)
+    """Reads picture number i; raises DataError if it cannot be used."""
+    bank: Callable[[str, int], Bank] = field(repr=False)
+    """The pictures that a need ("texture", "normal") draws from, by channels."""
+    controls: Controls = field(default_factory=Controls)
+    per_image: int = 1
+    count: int | None = None
+    """Pictures per method, going round the normal pictures; instead of `per_image`."""
+    keep_empty: bool = False
+
+    @property
+    def draws_per_picture(self) -> int:
+        """Most pictures that one method makes from one normal picture."""
+        if self.count is None:
+            return self.per_image
+        return -(-self.count // len(self.pictures))
+
+    def draws_of(self, picture: int) -> int:
+        """Pictures that each method makes from this normal picture."""
+        if self.count is None:
+            return self.per_image
+        whole, rest = divmod(self.count, len(self.pictures))
+        return whole + (picture < rest)
+
+    def first_job(self, picture: int) -> int:
+        """Number of jobs before those of this picture."""
+        if self.count is None:
+            return picture * self.per_image * len(self.methods)
+        whole, rest = divmod(self.count, len(self.pictures))
+        return (picture * whole + min(picture, rest)) * len(self.methods)
+
+    @property
+    def total(self) -> int:
+        """Number of pictures to make."""
+        return self.first_job(len(self.pictures))
+
+    def jobs(self) -> Iterator[Job]:
+        """All jobs: picture by picture, so that each is decoded once."""
+        index = 0
+        for picture in range(len(self.pictures)):
+            for draw in range(self.draws_of(picture)):
+                for method in range(len(self.methods)):
+                    example_id = picture * self.draws_per_picture + draw
+                    draws = 1 if self.keep_empty else DRAWS
+                    yield Job(index, method, picture, draw, example_id, draws=draws)
+                    index += 1
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """A name for each picture: its file's, made unique where two collide."""
+        stems = [path.stem for path in self.pictures]
+        taken = set(stems)
+        if len(taken) == len(stems):
+            return tuple(stems)
+        seen, unique = set(), []
+        for number, stem in enumerate(stems):
+            if stem in seen:
+                stem = f"{stem}-{number}"
+                while stem in taken:
+                    stem += "-"
+            seen.add(stem)
+            taken.add(stem)
+            unique.append(stem)
+        return tuple(unique)
+
+    def stem(self, job: Job) -> str:
+        """The name of a job's files, without ending."""
+        stem = self.stems[job.picture]
+        if self.draws_per_picture == 1:
+            return stem
+        digits = max(3, len(str(self.draws_per_picture - 1)))
+        return f"{stem}_{job.draw_of_picture:0{digits}}"
+
+
+@dataclass(eq=False)
+class _Item:
+    job: Job
+    draw: int
+    loaded: Loaded
+
+
+def synthesize(
+    plan: Plan,
+    jobs: Iterable[Job],
+    *,
+    batch_size: int = 64,
+    devices: Sequence[jax.Device] | None = None,
+    readers: int = 2,
+) -> Iterator[Made]:
+    """Make the jobs' pictures, in an order of convenience.
+
+    Args:
+      plan: what decides the pixels.
+      jobs: those of `plan.jobs()` that are wanted, in order.
+      batch_size: pictures per device call; the pixels do not depend on it.
+      devices: all local ones by default; the pixels do not depend on them.
+      readers: threads that decode.
+    """
+    device = _Device(plan, batch_size, devices)
+    by_picture = (
+        (picture, list(group)) for picture, group in groupby(jobs, lambda j: j.picture)
+    )
+
+    def read(entry):
+        picture, group = entry
+        try:
+            return group, plan.load(picture)
+        except DataError as error:
+            return group, str(error)
+
+    # Two batches ahead keep the device busy; more would only cost memory.
+    ahead = max(2, min(2 * batch_size, 128))
+    with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
+        for group, loaded in look_ahead(pool, read, by_picture, ahead):
+            if isinstance(loaded, str):
+                yield from (Made(job, reason=loaded) for job in group)
+                continue
+            for job in group:
+                yield from device.add(_Item(job, job.first_draw, loaded))
+        yield from device.flush()
+
+
+def look_ahead(
+    pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], ahead: int
+) -> Iterator[B]:
+    """``map`` in threads, in order, with at most `ahead` results waiting."""
+    items = iter(items)
+    waiting = deque(pool.submit(work, item) for item in islice(items, ahead))
+    try:
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class _Device:
+    """Queues of work, one per method and number of channels; one batch in flight."""
+
+    def __init__(self, plan: Plan, batch_size: int, devices):
+        self.plan, self.batch_size, self.devices = plan, batch_size, devices
+        self.queues: dict[tuple[int, int], deque[_Item]] = {}
+        self.compiled: dict[tuple[int, int], tuple[Batch, Any]] = {}
+        self.in_flight: tuple[tuple[int, int], list[_Item], Any] | None = None
+
+    def add(self, item: _Item) -> Iterator[Made]:
+        kind = item.job.method, item.loaded.image.shape[-1]
+        queue = self.queues.setdefault(kind, deque())
+        queue.append(item)
+        if len(queue) >= self.batch_size:
+            yield from self._run(kind)
+
+    def flush(self) -> Iterator[Made]:
+        """Work off what is left; empty draws come back into the queues."""
+        while self.in_flight or any(self.queues.values()):
+            kind = next((k for k, queue in self.queues.items() if queue), None)
+            if kind is None:
+                yield from self._collect()
+            else:
+                yield from self._run(kind)
+
+    def _run(self, kind: tuple[int, int]) -> Iterator[Made]:
+        """Start a batch; while the device is at it, hand on the one before."""
+        queue = self.queues[kind]
+        items = [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
+        if kind not in self.compiled:
+            self.compiled[kind] = self._compile(kind, items[0])
+        run, params = self.compiled[kind]
+        padded = items + [items[-1]] * (self.batch_size - len(items))
+        ids = np.array([item.job.example_id for item in padded], np.uint32)
+        draws = np.array([item.draw for item in padded], np.uint32)
+        out = run(params, self.plan.seed, ids, self._inputs(padded), draws)
+        # Only what is needed keeps its memory on the device.
+        started = kind, items, (out.image, out.mask, out.anomalous)
+        yield from self._collect()
+        self.in_flight = started
+
+    def _collect(self) -> Iterator[Made]:
+        if self.in_flight is None:
+            return
+        (kind, items, out), self.in_flight = self.in_flight, None
+        images, masks, anomalous = map(np.asarray, out)
+        again = []
+        for item, image, mask, good in zip(
+            items, images, masks, anomalous, strict=False
+        ):
+            job, attempts = item.job, item.draw - item.job.first_draw + 1
+            if not good and attempts < job.draws:
+                again.append(_Item(job, item.draw + 1, item.loaded))
+            elif not good and job.draws > 1:
+                name = self.plan.methods[job.method].name
+                reason = f"{name} came out empty in {attempts} draws"
+                yield Made(job, item.draw, item.loaded.image, reason=reason)
+            else:
+                # Copies: views would keep the whole batch alive.
+                yield Made(job, item.draw, item.loaded.image, image.copy(), mask.copy())
+        self.queues[kind].extendleft(reversed(again))
+
+    def _inputs(self, items: list[_Item]) -> Inputs:
+        def stack(name):
+            planes = [getattr(item.loaded, name) for item in items]
+            return None if planes[0] is None else np.stack(planes)
+
+        return Inputs(
+            image=stack("image"),
+            foreground=stack("foreground"),
+            region=stack("region"),
+            controls=self.plan.controls,
+        )
+
+    def _compile(self, kind: tuple[int, int], item: _Item) -> tuple[Batch, Any]:
+        method, channels = kind
+        synth = self.plan.methods[method]
+        need = next((n for n in synth.needs if n in ("texture", "normal")), None)
+        bank = None if need is None else self.plan.bank(need, channels)
+        run = batch(synth, bank=bank, uint8=True, devices=self.devices)
+        key = jax.random.key(np.uint32(self.plan.seed & 0xFFFFFFFF))
+        # Controls are single numbers; all else has a leading axis.
+        arrays = self._inputs([item]).replace(controls=Controls())
+        one = jax.tree.map(lambda x: x[0], arrays).replace(controls=self.plan.controls)
+        params = synth.init(key, one)
+        return run, params

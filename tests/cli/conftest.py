@@ -1,0 +1,99 @@
+"""The program in-process, on tiny pictures and methods that compile at once."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from anojax import registry
+
+spec = importlib.util.spec_from_file_location(
+    "fakes", Path(__file__).with_name("fakes.py")
+)
+fakes = importlib.util.module_from_spec(spec)
+sys.modules["fakes"] = fakes
+spec.loader.exec_module(fakes)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Compiled programs of the tests stay out of the user's cache."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture
+def fake_methods(monkeypatch):
+    for name, value in fakes.REPLACED.items():
+        monkeypatch.setattr(registry, name, value)
+
+
+@pytest.fixture
+def anojax(fake_methods, capsys):
+    """Runs a command; returns (exit code, stdout, stderr)."""
+    from anojax.cli.__main__ import main
+
+    def run(*argv):
+        capsys.readouterr()
+        code = main([str(arg) for arg in argv])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def anojax_json(anojax):
+    def run(*argv):
+        code, out, err = anojax(*argv, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+def draw(seed, shape=(24, 20), channels=1):
+    noise = np.random.default_rng(seed).integers(30, 160, (*shape, channels))
+    return noise.astype(np.uint8)
+
+
+def write_picture(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(path)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A folder of seven grey pictures of good parts."""
+    for i in range(7):
+        write_picture(tmp_path / "parts" / f"part{i}.png", draw(i))
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def synth(anojax, parts, tmp_path):
+    """`anojax synth` with the least that is needed; more can be added."""
+
+    def run(*more, output="run", method="spot"):
+        return anojax(
+            *("synth", "--method", method, "--input", parts, "--size", 16),
+            *("--foreground", "none", "--output", tmp_path / output),
+            *more,
+        )
+
+    return run
+
+
+def files(folder):
+    """Every file of a run with its bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

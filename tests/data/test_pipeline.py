@@ -1,0 +1,150 @@
+"""Streaming: every job is done once, whatever the batches, and empties are redrawn."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from anojax.core import Card, Synthesizer, hp
+from anojax.data.pipeline import DRAWS, Loaded, Plan, synthesize
+from anojax.errors import DataError
+from anojax.ops.blend import local_synthesis
+from anojax.types import Bank
+
+
+@dataclass(frozen=True)
+class Spot(Synthesizer):
+    """A bright square at a random place; empty for a share of the draws."""
+
+    card: ClassVar[Card] = Card(
+        title="t", authors="a", venue="v", year=2026, url="u",
+        paradigm="handcrafted", family="self_contained", level="image",
+    )  # fmt: skip
+    empty: float = hp(0.0, "share of empty draws", low=0.0, high=1.0)
+
+    def synthesize(self, params, key, inputs):
+        image = inputs.image
+        where, draw = jax.random.split(key)
+        row, column = jax.random.randint(where, (2,), 0, 12)
+        y, x = jnp.arange(image.shape[0]), jnp.arange(image.shape[1])
+        inside = ((y - row) ** 2 < 9)[:, None] & ((x - column) ** 2 < 9)[None]
+        keep = jax.random.uniform(draw) >= self.empty
+        mask = (inside & keep).astype(jnp.float32)[..., None]
+        return local_synthesis(inputs, jnp.ones_like(image), mask)
+
+
+def make_plan(pictures=5, broken=(), channels=lambda i: 1, **options):
+    def load(i):
+        if i in broken:
+            raise DataError(f"picture {i} is broken")
+        noise = np.random.default_rng(i).integers(0, 200, (16, 16, channels(i)))
+        return Loaded(noise.astype(np.uint8))
+
+    def bank(need, channels):
+        return Bank(np.zeros((2, 16, 16, channels), np.uint8))
+
+    paths = tuple(Path(f"/p/{i}.png") for i in range(pictures))
+    options = {"methods": (Spot(),), "seed": 3} | options
+    return Plan(pictures=paths, load=load, bank=bank, **options)
+
+
+def results(plan, **options):
+    made = list(synthesize(plan, plan.jobs(), **options))
+    assert sorted(m.job.index for m in made) == list(range(plan.total))
+    return {m.job.index: m for m in made}
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for index in a:
+        assert a[index].draw == b[index].draw
+        assert a[index].reason == b[index].reason
+        for name in ("image", "mask", "normal"):
+            np.testing.assert_array_equal(
+                getattr(a[index], name), getattr(b[index], name)
+            )
+
+
+def test_batch_size_and_devices_change_nothing():
+    plan = make_plan(pictures=7, methods=(Spot(empty=0.6), Spot()), per_image=2)
+    one = results(plan, batch_size=4)
+    same(one, results(plan, batch_size=9))
+    same(one, results(plan, batch_size=4, devices=jax.devices()[:1], readers=1))
+
+
+def test_a_part_of_the_jobs_gives_the_same_pictures():
+    plan = make_plan(pictures=6, methods=(Spot(empty=0.5),))
+    whole = results(plan, batch_size=4)
+    rest = [job for job in plan.jobs() if job.index >= 3]
+    part = {m.job.index: m for m in synthesize(plan, rest, batch_size=4)}
+    same({i: whole[i] for i in (3, 4, 5)}, part)
+
+
+def test_empty_draws_are_redrawn_and_recorded():
+    plan = make_plan(pictures=12, methods=(Spot(empty=0.6),))
+    made = results(plan, batch_size=4)
+    assert all(m.mask.any() for m in made.values())
+    assert {m.draw > 0 for m in made.values()} == {True, False}
+
+
+def test_keep_empty_keeps_the_first_draw():
+    plan = make_plan(pictures=12, methods=(Spot(empty=0.6),), keep_empty=True)
+    made = results(plan, batch_size=4)
+    assert {bool(m.mask.any()) for m in made.values()} == {True, False}
+    assert all(m.draw == 0 for m in made.values())
+
+
+def test_a_redraw_is_the_draw_of_that_number():
+    plan = make_plan(pictures=12, methods=(Spot(empty=0.6),))
+    made = results(plan, batch_size=4)
+    again = [replace(m.job, first_draw=m.draw, draws=1) for m in made.values()]
+    again.sort(key=lambda job: job.index)
+    same(made, {m.job.index: m for m in synthesize(plan, again, batch_size=5)})
+
+
+def test_a_method_that_stays_empty_gives_up_with_a_reason():
+    plan = make_plan(pictures=2, methods=(Spot(empty=1.0),))
+    made = results(plan, batch_size=4)
+    assert all(str(DRAWS) in m.reason and m.image is None for m in made.values())
+
+
+def test_an_unreadable_picture_is_reported_for_each_of_its_jobs():
+    plan = make_plan(pictures=4, broken=(1,), per_image=2)
+    made = results(plan, batch_size=4)
+    assert [m.job.picture for m in made.values() if m.reason] == [1, 1]
+
+
+def test_grey_and_colour_pictures_mix():
+    plan = make_plan(pictures=6, channels=lambda i: (1, 3)[i % 2])
+    made = results(plan, batch_size=4)
+    assert [made[i].image.shape[-1] for i in range(6)] == [1, 3] * 3
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 12])
+def test_count_goes_round_the_pictures(count):
+    plan = make_plan(pictures=5, count=count)
+    jobs = list(plan.jobs())
+    assert len(jobs) == plan.total == count
+    per_picture = np.bincount([j.picture for j in jobs], minlength=5)
+    assert per_picture.max() - per_picture.min() <= 1
+    assert (np.diff(per_picture) <= 0).all()
+    for job in jobs:
+        assert job.example_id == job.picture * plan.draws_per_picture + (
+            job.draw_of_picture
+        )
+        assert (
+            plan.first_job(job.picture) <= job.index < plan.first_job(job.picture + 1)
+        )
+
+
+def test_names_are_unique_even_where_stems_collide():
+    plan = make_plan(pictures=4)
+    paths = tuple(map(Path, ("/a/x.png", "/b/x.png", "/b/x-1.png", "/b/y.png")))
+    plan = replace(plan, pictures=paths, per_image=2)
+    stems = [plan.stem(job) for job in plan.jobs()]
+    assert len(set(stems)) == len(stems)
+    assert stems[0] == "x_000"

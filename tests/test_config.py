@@ -1,0 +1,99 @@
+"""Configuration: dataclass and YAML, one check and one message."""
+
+import dataclasses
+
+import pytest
+
+from anojax import config
+from anojax.config import SynthConfig
+from anojax.core import hp
+from anojax.errors import SettingError, UnknownName
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rate: float = hp(0.1, "a rate", low=0.0, high=1.0)
+    steps: tuple[int, ...] = hp((1, 2), "steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    name: str = hp("x", "a name")
+    inner: Inner = dataclasses.field(default_factory=Inner)
+
+
+def test_only_differences_are_written():
+    assert config.to_dict(SynthConfig(seed=3), differences=True) == {"seed": 3}
+
+
+def test_yaml_round_trip(tmp_path):
+    made = SynthConfig(methods=("a", "b"), size=(32, 48), severity=0.5, gray=True)
+    (tmp_path / "c.yaml").write_text(config.dump(made))
+    assert config.load(SynthConfig, tmp_path / "c.yaml") == made
+
+
+def test_dotted_overrides():
+    made = config.override(Outer(), ["inner.rate=0.5", "inner.steps=3,4", "name=y"])
+    assert made == Outer("y", Inner(0.5, (3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nmae": "y"}, "unknown key 'nmae'; did you mean 'name'"),
+        ({"inner": {"rat": 1.0}}, "unknown key 'inner.rat'; did you mean 'rate'"),
+    ],
+)
+def test_unknown_keys_name_the_nearest(values, message):
+    with pytest.raises(UnknownName, match=message):
+        config.from_dict(Outer, values)
+
+
+def test_ranges_hold():
+    with pytest.raises(SettingError, match="at most 1"):
+        config.from_dict(Outer, {"inner": {"rate": 2.0}})
+
+
+def test_a_field_of_a_plain_value_is_refused():
+    with pytest.raises(UnknownName, match="no fields of its own"):
+        config.override(Outer(), ["name.first=1", "name=y", "name.second=2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("-0.5", -0.5), ("1e-3", 0.001), ("word", "word"), ("none", None),
+        ("True", True), ("1,2.5", (1, 2.5)), ("(1,2),(3,4)", ((1, 2), (3, 4))),
+        ("a,b", ("a", "b")), ("[1, 2]", (1, 2)), ("'3'", "3"),
+    ],
+)  # fmt: skip
+def test_values_from_the_command_line(text, value):
+    parsed = config.parse_value(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+def test_fit_brings_equal_settings_together():
+    assert type(config.fit(1, float)) is float
+    assert config.fit(3, tuple[int, ...]) == (3,)
+    assert config.fit((1, 2), tuple[float, float]) == (1.0, 2.0)
+    assert config.fit(None, float | None) is None
+    assert type(config.fit(1, float | None)) is float
+
+
+def test_digest_and_compare():
+    a, b = {"x": 1, "y": {"z": (1, 2)}}, {"y": {"z": [1, 2]}, "x": 1}
+    assert config.digest(a) == config.digest(b)
+    assert config.compare({"x": 1, "y": {"z": 1}}, {"x": 1, "y": {"z": 2}, "w": 3}) == [
+        "y.z: 1 -> 2",
+        "w: None -> 3",
+    ]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5000, 16), (16,), (16, 16, 16)])
+def test_sizes_out_of_range(size):
+    with pytest.raises(SettingError, match="16 to 4096"):
+        SynthConfig(size=size)
+
+
+def test_height_may_exceed_width():
+    assert SynthConfig(size=(320, 240)).size == (320, 240)
