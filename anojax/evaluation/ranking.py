@@ -28,6 +28,8 @@ from anojax.errors import DataError
 
 NAN = float("nan")
 EIGHT = np.ones((3, 3), int)
+RANGES = 1 << 16
+"""Ranges of the sorted float32 numbers that share their upper 16 bits."""
 GRID = 400
 """Resolution of the curves kept for drawing; the areas are exact."""
 
@@ -140,21 +142,23 @@ class PixelScores:
     def _blocks(self, runs: list[tuple[np.ndarray, np.ndarray]]) -> Iterator["_Steps"]:
         """The distinct scores in falling order, in blocks."""
         weights = 1 / np.asarray(self._region_px)
-        edges = np.arange(1, 1 << 16, dtype=np.uint32) << 16
-        # Where in each run every range begins: the last ends with the run.
-        starts = [np.searchsorted(keys, edges) for keys, _ in runs]
-        filled = np.sum(
-            [
-                np.diff(start, prepend=0, append=keys.size)
-                for start, (keys, _) in zip(starts, runs, strict=True)
-            ],
-            axis=0,
-        )
-        for first, last in _groups(filled, self.block_px):
+        edges = np.arange(1, RANGES, dtype=np.uint32) << 16
+        filled = np.zeros(RANGES, np.int64)
+        for keys, _ in runs:
+            start = np.searchsorted(keys, edges)
+            filled += np.diff(start, prepend=0, append=keys.size)
+        firsts = _groups(filled, self.block_px)
+        inner = np.asarray(firsts[1:], np.uint32) << 16
+        # Where in each run every block begins.
+        starts = [np.searchsorted(keys, inner) for keys, _ in runs]
+        bounds = [
+            np.concatenate([[0], start, [keys.size]])
+            for start, (keys, _) in zip(starts, runs, strict=True)
+        ]
+        for block in range(len(firsts)):
             pending, waiting = [], 0
-            for start, (keys, regions) in zip(starts, runs, strict=True):
-                low = 0 if first == 0 else start[first - 1]
-                high = keys.size if last == filled.size else start[last - 1]
+            for bound, (keys, regions) in zip(bounds, runs, strict=True):
+                low, high = bound[block], bound[block + 1]
                 region = regions[low:high]
                 pending.append(
                     _Steps(keys[low:high], region == 0, region > 0, weights[region])
@@ -197,15 +201,15 @@ def _merge(parts: list[_Steps]) -> _Steps:
     )
 
 
-def _groups(filled: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges ``[first, last)`` of at most `limit` pixels, or of one bin."""
-    first, held = 0, 0
+def _groups(filled: np.ndarray, limit: int) -> list[int]:
+    """First range of every block: each of at most `limit` pixels, or of one range."""
+    firsts, held = [0], 0
     for i in np.flatnonzero(filled):
         if held and held + filled[i] > limit:
-            yield first, int(i)
-            first, held = int(i), 0
+            firsts.append(int(i))
+            held = 0
         held += filled[i]
-    yield first, filled.size
+    return firsts
 
 
 def _descending_keys(scores: np.ndarray) -> np.ndarray:

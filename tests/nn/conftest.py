@@ -22,6 +22,8 @@ def filled():
                 values *= np.sqrt(2 / np.prod(shape.shape[:-1]))
             elif name in ("scale", "var"):
                 values = np.exp(0.1 * values)
+            elif name == "bias":
+                values = 0.1 * np.abs(values)  # positive: few ReLUs are silent
             else:
                 values *= 0.1
             return values.astype(np.float32)

@@ -86,7 +86,7 @@ def test_initial_laws_of_draem(key):
 def test_reconstruction_has_no_bypass(key, filled):
     """With a silent bottleneck the output does not depend on the input."""
     x = jax.random.normal(key, (2, 32, 32, 3))
-    network = ReconstructiveUNet(width=2)
+    network = ReconstructiveUNet(width=4)
     variables = filled(network, x, train=False)
     params = variables["params"]
     silent = jax.tree.map(jnp.zeros_like, params["down5b"])

@@ -1,0 +1,96 @@
+"""The report: files, what the page says, and that it needs nothing else."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anojax.errors import DataError
+from anojax.evaluation import report
+from anojax.evaluation.detection import evaluate
+
+
+@pytest.fixture
+def outcome():
+    draw = np.random.default_rng(0)
+    masks = [np.zeros((24, 32)) for _ in range(4)]
+    masks[2][4:10, 5:20] = masks[3][1:4, 1:4] = 1
+    maps = [(draw.random((24, 32)) + m).astype(np.float32) for m in masks]
+    images = [draw.random((24, 32, c)).astype(np.float32) for c in (1, 3, 3, 1)]
+    scores = [m.max() for m in maps]
+    groups = ["good", "good", "<hole> & co", "scratch"]
+    result = evaluate(maps, masks, scores, [0, 0, 1, 1], groups)
+    samples = [
+        report.Sample(*parts) for parts in zip(groups, images, masks, maps, strict=True)
+    ]
+    return result, samples
+
+
+def test_files_and_page(outcome, tmp_path):
+    result, samples = outcome
+    files = report.write(result, samples, tmp_path / "new" / "folder")
+    assert [f.name for f in files] == [
+        "scores.json",
+        "curves.png",
+        "sheet.png",
+        "report.html",
+    ]
+    assert json.loads(files[0].read_text()) == result.to_dict()
+    page = files[3].read_text(encoding="utf-8")
+    assert "&lt;hole&gt; &amp; co" in page and "<hole>" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert f"<td>{100 * result['aupro']:.1f}</td>" in page
+    assert page.count("<svg") == 5
+    inside = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
+    assert inside == files[2].read_bytes()
+    with Image.open(io.BytesIO(inside)) as sheet:
+        assert sheet.size == (3 * 164 + 4, 4 * 180)
+
+
+def test_curves_end_where_they_should(outcome):
+    plots = {p.title: report._clipped(p) for p in report.plots(outcome[0])}
+    assert set(plots) == {"Image ROC", "Image PR", "Pixel ROC", "Pixel PR", "PRO"}
+    for title in ("Image ROC", "Pixel ROC"):
+        assert plots[title][0] == (0, 0) and plots[title][-1] == (1, 1)
+    assert plots["PRO"][-1][0] == 1
+    area = np.trapezoid(*reversed(np.transpose(plots["PRO"])))
+    assert area == pytest.approx(outcome[0]["aupro"], abs=0.01)
+    area = np.trapezoid(*reversed(np.transpose(plots["Pixel ROC"])))
+    assert area == pytest.approx(outcome[0]["pixel_auroc"], abs=0.01)
+
+
+def test_undefined_measures_are_dashes(outcome, tmp_path):
+    result = evaluate(None, None, [1.0, 2.0], [1, 1], ["dent", "dent"])
+    files = report.write(result, [], tmp_path)
+    assert [f.name for f in files] == ["scores.json", "report.html"]
+    page = files[1].read_text(encoding="utf-8")
+    assert "<td>–</td>" in page and "no normal picture" in page
+
+
+def test_sheet_shows_truth_and_map(outcome):
+    _, samples = outcome
+    sheet = np.asarray(report.draw_sheet(samples[2:3], tile_px=32))
+    picture, truth = sheet[16:40, 4:36], sheet[16:40, 40:72]
+    changed = np.any(picture != truth, axis=-1)
+    np.testing.assert_array_equal(changed, samples[2].mask > 0)
+    heat = sheet[16:40, 76:108].astype(int).sum(-1)
+    assert heat[changed].min() > heat[~changed].mean()
+
+
+def test_heat_covers_its_ramp():
+    colours = report.heat(np.linspace(-1, 2, 7)[None], 0.0, 1.0)[0]
+    np.testing.assert_array_equal(colours[0], report.RAMP[0])
+    np.testing.assert_array_equal(colours[-1], report.RAMP[-1])
+    flat = report.heat(np.ones((2, 2)), 1.0, 1.0)
+    np.testing.assert_array_equal(flat, np.broadcast_to(report.RAMP[0], (2, 2, 3)))
+
+
+def test_sizes_must_fit(outcome):
+    sample = outcome[1][0]
+    broken = report.Sample("x", sample.image, sample.mask[:-1], sample.map)
+    with pytest.raises(DataError, match=r"x: picture .* differ in size"):
+        report.draw_sheet([broken])
