@@ -65,7 +65,10 @@ class Batch:
         self.synth.check(
             example if self.bank is None else example.replace(source=self.bank)
         )
-        missing = -len(ids) % len(self.devices)
+        # At least two per device: a loop of one is compiled in line, where other
+        # roundings can result.
+        whole = max(-(-len(ids) // len(self.devices)), 2) * len(self.devices)
+        missing = whole - len(ids)
         ids, draws, inputs = jax.tree.map(
             lambda x: _pad(x, missing), (ids, draws, inputs)
         )

@@ -5,13 +5,14 @@ from typing import get_args
 
 from jaxtyping import Array, Float, Key
 
-from anojax.core import Synthesizer, hp
+from anojax.core import Layered, hp
 from anojax.ops.noise import OnEmpty, Rotation, perlin_shape
-from anojax.types import Inputs
+from anojax.random import stream
+from anojax.types import Inputs, PyTree
 
 
 @dataclass(frozen=True)
-class PerlinShape(Synthesizer):
+class PerlinShape(Layered):
     """A method whose defects are thresholded Perlin noise (`anojax.ops.noise`)."""
 
     exponents: tuple[int, int] = hp(
@@ -33,10 +34,13 @@ class PerlinShape(Synthesizer):
         choices=get_args(OnEmpty),
     )
 
-    def shape(self, key: Key[Array, ""], inputs: Inputs) -> Float[Array, "h w 1"]:
-        """Draw the mask, where a defect may go and of the area that is asked for."""
+    def shape(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Float[Array, "h w 1"]:
+        """The mask, where a defect may go and of the area that is asked for."""
+        del params
         return perlin_shape(
-            key,
+            stream(key, "shape"),
             inputs,
             exponents=self.exponents,
             threshold=self.threshold,

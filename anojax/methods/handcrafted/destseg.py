@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
 from anojax.methods._perlin_shape import PerlinShape
@@ -49,11 +49,14 @@ class Destseg(PerlinShape):
         (0.2, 1.0), "weight of the texture in the mask, drawn uniformly", low=0, high=1
     )
 
-    def synthesize(
-        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    def paint(
+        self,
+        params: PyTree,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        mask: Float[Array, "h w 1"],
     ) -> Synthesis:
         del params
-        mask = self.shape(stream(key, "shape"), inputs)
         weight = inputs.controls.severity
         if weight is None:
             low, high = self.texture_weight

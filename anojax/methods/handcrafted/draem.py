@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
 from anojax.methods._perlin_shape import PerlinShape
@@ -55,11 +55,14 @@ class Draem(PerlinShape):
         True, "whether three of ten photometric operators change the texture first"
     )
 
-    def synthesize(
-        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    def paint(
+        self,
+        params: PyTree,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        mask: Float[Array, "h w 1"],
     ) -> Synthesis:
         del params
-        mask = self.shape(stream(key, "shape"), inputs)
         texture = inputs.source
         if self.augment:
             texture = three_of_ten(stream(key, "source"), texture)

@@ -113,12 +113,21 @@ class Memseg(PerlinShape):
     def needs(self) -> tuple[str, ...]:
         return () if self.source == "structure" else ("texture",)
 
-    def synthesize(
+    def shape(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Float[Array, "h w 1"]:
+        """A Perlin shape on the object: the one given, or by its grey level."""
+        return super().shape(params, key, self._on_object(inputs))
+
+    def paint(
+        self,
+        params: PyTree,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        mask: Float[Array, "h w 1"],
     ) -> Synthesis:
         del params
-        inputs = inputs.replace(foreground=self._foreground(inputs))
-        mask = self.shape(stream(key, "shape"), inputs)
+        inputs = self._on_object(inputs)
         structural, appearance = self._appearance(stream(key, "source"), inputs)
         opacity = inputs.controls.severity
         if opacity is None:
@@ -137,7 +146,7 @@ class Memseg(PerlinShape):
             aux={"transparency": opacity, "structural": structural},
         )
 
-    def _foreground(self, inputs: Inputs) -> Float[Array, "h w 1"] | None:
+    def _on_object(self, inputs: Inputs) -> Inputs:
         above, below = PRESETS.get(self.preset, (self.object_above, self.object_below))
         level = jnp.round(luma(inputs.image) * 255)
         parts = [] if inputs.foreground is None else [inputs.foreground]
@@ -145,7 +154,7 @@ class Memseg(PerlinShape):
             parts.append((level > above).astype(jnp.float32))
         if below is not None:
             parts.append((level <= below).astype(jnp.float32))
-        return prod(parts) if parts else None
+        return inputs.replace(foreground=prod(parts) if parts else None)
 
     def _appearance(self, key, inputs: Inputs) -> tuple[Array, Array]:
         """Whether the defect is structural, and a picture made of nothing else."""
