@@ -1,6 +1,6 @@
 """Train several methods on the same pictures, one after the other.
 
-    python train/methods.py draem nsa --input data/bottle --output runs length="20 epochs"
+    python train/methods.py draem nsa length="20 epochs" --input data/bottle --output runs
 
 Each run goes to OUTPUT/<method>; runs that are complete are not trained again, so the
 same command continues where it was interrupted.

@@ -106,11 +106,12 @@ class Pmap(Strategy):
         return self.place_whole(state)
 
     def place_whole(self, tree: PyTree) -> PyTree:
-        copies = len(self.local)
-
         def copy(x):
-            xp = np if isinstance(x, np.ndarray | np.generic) else jnp
-            return jax.device_put(xp.stack([x] * copies), self.split)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(copy(jax.random.key_data(x)))
+            host = np.asarray(x)[None]
+            shape = (len(self.local), *x.shape)
+            return jax.make_array_from_callback(shape, self.split, lambda _: host)
 
         return jax.tree.map(copy, tree)
 
