@@ -192,7 +192,7 @@ def draw_curves(lines: Sequence[Plot]) -> Image.Image:
     return canvas
 
 
-def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 160) -> Image.Image:
+def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 200) -> Image.Image:
     """One row per sample: picture, truth on the picture, map.
 
     All maps share one scale, from the 1st to the 99.9th percentile of all their scores.
@@ -203,7 +203,8 @@ def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 160) -> Image.Image:
     scores = np.concatenate([s.map.ravel() for s in samples])
     low, high = np.percentile(scores, [1, 99.9])
     gap, label = 4, 16
-    row = tile_px + label + gap
+    tallest = max(s.image.shape[0] / max(s.image.shape[:2]) for s in samples)
+    row = math.ceil(tile_px * tallest) + label + gap
     sheet = Image.new("RGB", (3 * (tile_px + gap) + gap, row * len(samples)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, sample in enumerate(samples):

@@ -48,7 +48,7 @@ def test_files_and_page(outcome, tmp_path):
     inside = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
     assert inside == files[2].read_bytes()
     with Image.open(io.BytesIO(inside)) as sheet:
-        assert sheet.size == (3 * 164 + 4, 4 * 180)
+        assert sheet.size == (3 * 204 + 4, 4 * (150 + 20))
 
 
 def test_curves_end_where_they_should(outcome):

@@ -1,0 +1,1 @@
+"""Pretrained weights: files, names, and the way into the networks. No downloads."""

@@ -1,0 +1,109 @@
+"""From the names and layouts of PyTorch to those of the networks here."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import jax
+import numpy as np
+
+from anojax.errors import DataError
+from anojax.types import PyTree
+
+PREFIXES = ("module.", "model.", "backbone.", "encoder.")
+"""What wrappers put in front of every name."""
+
+LISTED = 20
+"""How many names of each kind an error lists."""
+
+Name = Callable[[tuple[str, ...]], str]
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+def resnet_name(path: tuple[str, ...]) -> str:
+    """The name in torchvision and timm of a leaf of `ResNet`.
+
+    ``params/layer1_0/downsample_conv/kernel`` is ``layer1.0.downsample.0.weight``.
+    """
+    _, *modules, leaf = path
+    modules = [
+        {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}.get(m, m)
+        for m in modules
+    ]
+    modules = [m.replace("_", ".") if m.startswith("layer") else m for m in modules]
+    return ".".join([*modules, _LEAVES[leaf]])
+
+
+def to_flax(
+    state: Mapping[str, np.ndarray],
+    like: PyTree,
+    *,
+    name: Name,
+    unused: Iterable[str] = (),
+    source: str = "the checkpoint",
+) -> PyTree:
+    """Fill variables shaped as `like` (say of `jax.eval_shape`) from a state dict.
+
+    Prefixes of wrappers and ``num_batches_tracked`` are dropped. `name` gives the key
+    of every leaf; keys that begin with one of `unused` may be left over. Convolutions
+    turn from OIHW into HWIO and linear layers from (out, in) into (in, out).
+
+    Raises:
+      DataError: keys are missing or left over, or shapes differ; all are listed.
+    """
+    state = strip_prefixes(state)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    paths = [tuple(str(step.key) for step in path) for path, _ in leaves]
+    keys = [name(path) for path in paths]
+    missing = [key for key in keys if key not in state]
+    extra = [k for k in state if k not in set(keys) and not k.startswith(tuple(unused))]
+    wrong, filled = [], []
+    for key, (_, leaf) in zip(keys, leaves, strict=True):
+        if key not in state:
+            continue
+        value = np.asarray(state[key])
+        flipped = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        if flipped.shape != leaf.shape:
+            wrong.append(f"{key} {value.shape} (needs {_torch_shape(leaf.shape)})")
+        filled.append(np.ascontiguousarray(flipped, leaf.dtype))
+    problems = [
+        f"{what} {_listed(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("left over", extra),
+            ("of another shape", wrong),
+        )
+        if names
+    ]
+    if problems:
+        raise DataError(
+            f"{source} does not fit the network: {'; '.join(problems)}: "
+            "check that it belongs to this architecture"
+        )
+    return jax.tree_util.tree_unflatten(structure, filled)
+
+
+def strip_prefixes(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names without `PREFIXES` that all share, and without step counters."""
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    shared = True
+    while shared and state:
+        shared = [p for p in PREFIXES if all(k.startswith(p) for k in state)]
+        for prefix in shared:
+            state = {k.removeprefix(prefix): v for k, v in state.items()}
+    return state
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape[::-1]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - LISTED
+    tail = f" and {more} more" if more > 0 else ""
+    return ", ".join(names[:LISTED]) + tail
