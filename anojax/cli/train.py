@@ -3,14 +3,12 @@
 import argparse
 import dataclasses
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from anojax.cli.arguments import Parser, add_common, start_devices
-from anojax.errors import DataError, RunError, SettingError
+from anojax.errors import RunError, SettingError
 
-IN_MEMORY_BYTES = 2**31
 CONFIG = "config.yaml"
 
 
@@ -64,6 +62,7 @@ def _keys_help() -> str:
 def run(args: argparse.Namespace) -> int:
     import jax
 
+    from anojax.cli.training_data import read_data
     from anojax.config import load
     from anojax.training.config import TrainConfig
 
@@ -73,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     synth, task_class = _method(config)
     strategy = config.make_strategy(_devices(args))
     strategy.check_batch(config.batch_size)
-    source, bank, words = _data(config, synth)
-    schedule = config.schedule(len(source))
+    data = read_data(config, synth)
+    schedule = config.schedule(len(data.source))
     task = make_task(task_class, synth, schedule.steps, config)
     resolved = resolve(config, synth, task)
     first = jax.process_index() == 0
@@ -82,35 +81,42 @@ def run(args: argparse.Namespace) -> int:
         _same_run(Path(args.output), resolved)
     quiet = args.quiet or args.json or not first
     if not quiet:
-        print(_describe(config, schedule, strategy, words, args.output), flush=True)
+        print(
+            _describe(config, schedule, strategy, data.words, args.output), flush=True
+        )
     if args.dry_run:
         return 0
-    return _train(args, config, task, source, bank, schedule, strategy, resolved, quiet)
+    return _train(args, config, task, data, schedule, strategy, resolved, quiet)
 
 
-def _train(args, config, task, source, bank, schedule, strategy, resolved, quiet):
+def _train(args, config, task, data, schedule, strategy, resolved, quiet) -> int:
     import jax
 
     from anojax.config import to_yaml
     from anojax.data.files import atomic_write, make_folder
-    from anojax.training.run import train
+    from anojax.training.run import detection_scores, train
 
     folder = Path(args.output)
+    evaluate = None
+    if data.test is not None:
+        evaluate = detection_scores(task, data.source, data.test)
     if jax.process_index() == 0:
         make_folder(folder)
         atomic_write(folder / CONFIG, to_yaml(resolved))
     outcome = train(
         task,
-        source,
+        data.source,
         batch_size=config.batch_size,
         seed=config.seed,
         schedule=schedule,
         strategy=strategy,
         folder=folder,
-        bank=bank,
+        bank=data.bank,
         resume=config.resume,
         init_from=config.init_from,
         keep_last=config.keep_last,
+        keep_best=config.keep_best,
+        evaluate=evaluate,
         tensorboard=config.tensorboard,
         config=resolved,
         progress=not quiet,
@@ -208,71 +214,6 @@ def _changed(base, values, from_dict, where):
 
 def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
-
-
-def _data(config, synth) -> tuple[Any, Any, str]:
-    """Source, bank, and both in words."""
-    if config.data.ready is not None:
-        from anojax.data.ready import read_run
-
-        source = read_run(config.data.ready, method=config.method)
-        return source, None, f"{len(source)} ready anomalies in {config.data.ready}"
-    from anojax.cli.prepare import prepare
-    from anojax.config import SynthConfig
-
-    if not config.data.input:
-        raise SettingError("the configuration names no pictures; add 'data.input: DIR'")
-    same = {f.name for f in dataclasses.fields(SynthConfig)}
-    values = {
-        f.name: getattr(config.data, f.name)
-        for f in dataclasses.fields(config.data)
-        if f.name in same
-    } | {"size": config.data.shape}
-    asked = SynthConfig(methods=(config.method,), seed=config.seed, **values)
-    job = prepare(dataclasses.replace(asked, settings={config.method: config.settings}))
-    need = next((n for n in synth.needs if n in ("texture", "normal")), None)
-    channels = job.first.shape[-1]
-    bank = None if need is None else job.plan.bank(need, channels)
-    height, width = config.data.shape
-    words = f"{len(job.plan.pictures)} in {config.data.input}, {height} x {width}"
-    return _source(job.plan, height * width, channels), bank, words
-
-
-def _source(plan, pixels: int, channels: int):
-    """The plan's pictures: decoded once where memory allows, else when asked for."""
-    import jax
-    import numpy as np
-
-    from anojax.data.stream import InMemory
-    from anojax.types import Inputs
-
-    def load(index: int) -> Inputs:
-        one = plan.load(index)
-        if one.image.shape[-1] != channels:
-            raise DataError(
-                f"{plan.pictures[index]} has {one.image.shape[-1]} channels, the first "
-                f"picture has {channels}; add 'data.gray: true' or sort them apart"
-            )
-        return Inputs(one.image, one.foreground, one.region)
-
-    count = len(plan.pictures)
-    if count * pixels * (channels + 2) > IN_MEMORY_BYTES:
-        return _OnDemand(load, count)
-    with ThreadPoolExecutor() as pool:
-        every = list(pool.map(load, range(count)))
-    return InMemory(jax.tree.map(lambda *x: np.stack(x), *every))
-
-
-@dataclasses.dataclass(frozen=True)
-class _OnDemand:
-    load: Any
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int):
-        return self.load(index)
 
 
 def resolve(config: Any, synth: Any, task: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from anojax.core import check_setting, hp
 from anojax.errors import SettingError
+from anojax.evaluation.detection import MEASURES
 from anojax.training.durations import to_steps
 from anojax.training.loop import Schedule
 from anojax.training.parallel import MeshJit, Pmap, Rules, Strategy
@@ -66,6 +67,12 @@ class TrainConfig:
     steps_per_call: int = hp(1, "updates in one compiled call", low=1)
     log_every: int | str = hp(50, "between two lines of the log")
     save_every: int | str = hp("10 %", "between two checkpoints")
+    eval_every: int | str | None = hp(
+        None, "between two evaluations on the test split; none: no evaluation"
+    )
+    keep_best: str | None = hp(
+        None, "measure whose best checkpoint is kept too", choices=tuple(MEASURES)
+    )
     keep_last: int = hp(1, "newest checkpoints to keep", low=1)
     resume: str | None = hp(None, "run whose checkpoint goes on here")
     init_from: str | None = hp(None, "run whose networks are the beginning")
@@ -81,6 +88,8 @@ class TrainConfig:
                 "sharding and model_devices divide a network, which pmap copies; "
                 "use strategy: jit"
             )
+        if self.keep_best is not None and self.eval_every is None:
+            raise SettingError("keep_best needs an evaluation; add eval_every")
         if self.resume is not None and self.init_from is not None:
             raise SettingError("give either resume or init_from, not both")
 
@@ -92,7 +101,8 @@ class TrainConfig:
         total = -(-total // k) * k  # whole calls
         within = {
             name: to_steps(getattr(self, name), total=total, what=name, **unit)
-            for name in ("log_every", "save_every")
+            for name in ("log_every", "save_every", "eval_every")
+            if getattr(self, name) is not None
         }
         return Schedule(
             steps=total,
@@ -113,6 +123,8 @@ HARMLESS = (
     "length",
     "log_every",
     "save_every",
+    "eval_every",
+    "keep_best",
     "keep_last",
     "resume",
     "init_from",

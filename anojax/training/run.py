@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anojax.data.stream import Source, Stream
-from anojax.task import Task
+from anojax.data.testset import TestSet
+from anojax.errors import SettingError
+from anojax.evaluation import detection
+from anojax.task import Task, score_batch
 from anojax.training.checkpoint import Checkpoints, save_variables
 from anojax.training.loop import Evaluate, Outcome, Schedule, fit, starting_point
 from anojax.training.metrics_log import MetricsLog
@@ -134,6 +137,31 @@ def finished_variables(task: Task, outcome: Outcome, source: Source) -> PyTree:
     if detector is None:
         return variables
     return jax.device_get(detector.calibrate(variables, pictures(source)))
+
+
+def detection_scores(task: Task, source: Source, test: TestSet) -> Evaluate:
+    """An evaluation of the task's Detector on real defects, for `train`.
+
+    Raises:
+      SettingError: the task has no Detector.
+    """
+    detector = task.detector()
+    if detector is None:
+        raise SettingError(f"{task.name} has no detector; leave eval_every out")
+
+    def evaluate(state):
+        variables = detector.calibrate(task.variables(state), pictures(source))
+        maps, scores = [], []
+        for begin in range(0, len(test.images), 16):
+            part = test.images[begin : begin + 16]
+            found = score_batch(detector, variables, part)
+            maps.extend(np.asarray(found[0]))
+            scores.extend(np.asarray(found[1]).tolist())
+        labels = test.labels.astype(int)
+        result = detection.evaluate(maps, test.masks, scores, labels, test.defects)
+        return result.rows[0].measures
+
+    return evaluate
 
 
 def pictures(

@@ -16,17 +16,33 @@ from anojax.errors import AnojaxError, RunError, SettingError, UnknownName
 from anojax.training import checkpoint, metrics_log
 
 
+def write_data_set(folder):
+    """Six pictures to train on; two good and two striped ones to test on."""
+    every = np.kron(pictures(10), np.ones((2, 2, 1), np.uint8))
+    mask = np.zeros((16, 16, 1), np.uint8)
+    mask[4:8] = 255
+    for i, picture in enumerate(every):
+        name = "train/good" if i < 6 else "test/good" if i < 8 else "test/stripe"
+        if i >= 8:
+            picture = np.where(mask > 0, 255 - picture, picture)
+            write(folder / "ground_truth" / "stripe" / f"{i}_mask.png", mask)
+        write(folder / name / f"{i}.png", picture)
+
+
+def write(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(picture))
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Runs the command on a folder of small grey pictures."""
     monkeypatch.setattr(registry, "get", lambda name: Stripe)
     monkeypatch.setattr(tasks, "get", lambda name: StripeTask)
-    (tmp_path / "good").mkdir()
-    for i, picture in enumerate(np.kron(pictures(6), np.ones((2, 2, 1), np.uint8))):
-        (tmp_path / "good" / f"{i}.png").write_bytes(encode_png(picture))
+    write_data_set(tmp_path / "tiles")
     config = {
         "method": "toy_task",
-        "data": {"input": str(tmp_path / "good"), "size": 16, "foreground": "none"},
+        "data": {"input": str(tmp_path / "tiles"), "size": 16, "foreground": "none"},
         "task": {"optimizer": {"learning_rate": 0.01}},
         "length": "2 epochs",
         "batch_size": 3,
@@ -64,6 +80,31 @@ def test_trains_and_does_not_train_twice(command, tmp_path, capsys):
         command("task.width=8")
 
 
+def test_measures_on_real_defects_and_keeps_the_best(command, tmp_path, capsys):
+    assert command("eval_every=2", "keep_best=aupro", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert 0 <= said["metrics"]["eval/image_auroc"] <= 1
+    rows = metrics_log.read(tmp_path / "run" / "metrics.jsonl")
+    scores = {r["step"]: r["eval/aupro"] for r in rows if "eval/aupro" in r}
+    assert sorted(scores) == [2, 4]
+    best = checkpoint.best_step(tmp_path / "run" / "checkpoints", "aupro")
+    assert scores[best] == max(scores.values())
+
+
+def test_trains_on_ready_anomalies(command, tmp_path):
+    from anojax.cli.__main__ import main
+
+    out = tmp_path / "synthetic"
+    words = ("--method", "toy_task", "--input", tmp_path / "tiles", "--size", "16")
+    flags = ("--foreground", "none", "--output", out, "--devices", "1", "--quiet")
+    assert main(["synth", *map(str, (*words, *flags))]) == 0
+    assert command("data.input=", f"data.ready={out}", "--quiet") == 0
+    rows = metrics_log.read(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["step"] == 4
+    with pytest.raises(SettingError, match="holds no real test split"):
+        command(f"data.ready={out}", "eval_every=2", output=tmp_path / "other")
+
+
 def test_dry_run_writes_nothing(command, tmp_path, capsys):
     assert command("--dry-run") == 0
     assert "4 of 3 pictures (2 epochs)" in capsys.readouterr().out
@@ -83,6 +124,7 @@ def test_dry_run_writes_nothing(command, tmp_path, capsys):
         ("data.input=", SettingError, "names no pictures"),
         ("method=", SettingError, "names no method"),
         ("data.input=/nowhere", AnojaxError, "nowhere"),
+        ("keep_best=aupro", SettingError, "add eval_every"),
         ("nonsense", SettingError, "'nonsense' is no setting"),
     ],
 )
@@ -93,4 +135,4 @@ def test_bad_requests(command, word, error, says):
 
 def test_a_folder_with_something_else(command, tmp_path):
     with pytest.raises(RunError, match="holds no training run"):
-        command(output=tmp_path / "good")
+        command(output=tmp_path / "tiles")
