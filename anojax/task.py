@@ -231,11 +231,9 @@ class Task(abc.ABC):
         if batch.ready is not None:
             out = _to_float(batch.ready)
         else:
-            zero = jnp.zeros_like(batch.ids)
             own = stream(key, self.synth.name)  # == method_key(seed, name)
-            run = over_examples(self.synth)
-            bank, ids = batch.bank, batch.ids
-            out = run(params or {}, own, bank, ids, zero, batch.inputs)
+            run, draws = over_examples(self.synth), jnp.zeros_like(batch.ids)
+            out = run(params or {}, own, batch.bank, batch.ids, draws, batch.inputs)
         if not clean_share:
             return out
         keys = self.example_keys(key, batch, "clean")

@@ -37,7 +37,7 @@ on_every_host "mkdir -p anojax bucket && tar xzf anojax.tar.gz -C anojax \
   && (mountpoint -q bucket || gcsfuse --implicit-dirs $bucket bucket) \
   && (command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh) \
   && cd anojax && ~/.local/bin/uv venv --python 3.11 --allow-existing \
-  && ~/.local/bin/uv pip install --quiet '.[tpu,train]'"
+  && ~/.local/bin/uv pip install --quiet '.[tpu]'"
 
 words=$(printf '%q ' "$@")
 on_every_host "cd bucket && PATH=\$HOME/anojax/.venv/bin:\$PATH \

@@ -39,7 +39,7 @@ def test_what_cannot_be_measured(split, tmp_path):
         read_test_set(split[:1], (10, 12))
     with pytest.raises(DataError, match="has a defect but no mask"):
         read_test_set([TestPicture(split[1].path, "dent", None)], (10, 12))
-    small = save(tmp_path / "small.png", np.full((5, 5), 255, np.uint8))
+    small = save(tmp_path / "small.png", np.full((10, 10), 255, np.uint8))
     with pytest.raises(DataError, match="another size than its picture"):
         read_test_set([TestPicture(split[1].path, "dent", small)], (10, 12))
     colour = save(tmp_path / "colour.png", np.zeros((20, 30, 3), np.uint8))
