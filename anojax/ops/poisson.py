@@ -159,6 +159,8 @@ def guidance_change(
 ) -> Float[Array, "h c w"]:
     """Divergence of the guidance field minus the destination's Laplacian.
 
+    Differences point forward, the divergence looks back; it is zero on the border.
+
     Args:
       source: gives the gradients, in place.
       destination: receives them.
@@ -168,8 +170,8 @@ def guidance_change(
       by_norm: compare norms, as in the paper. Differs: OpenCV compares the absolute
         difference of the two components, which is the default here.
     """
-    source_y, source_x = _forward(source, 0), _forward(source, 2)
-    old_y, old_x = _forward(destination, 0), _forward(destination, 2)
+    source_y, source_x = _rises(source)
+    old_y, old_x = _rises(destination)
     flow_y, flow_x = source_y - old_y, source_x - old_x
     if mixed:
         if by_norm:
@@ -177,8 +179,11 @@ def guidance_change(
         else:
             stronger = jnp.abs(source_x - source_y) > jnp.abs(old_x - old_y)
         flow_y, flow_x = (jnp.where(stronger, v, 0.0) for v in (flow_y, flow_x))
+    weight = weight[:-1, :, :-1]
     flow_y, flow_x = weight * flow_y, weight * flow_x
-    return _backward(flow_y, 0) + _backward(flow_x, 2)
+    change = flow_y[1:, :, 1:] - flow_y[:-1, :, 1:]
+    change = change + flow_x[1:, :, 1:] - flow_x[1:, :, :-1]
+    return jnp.pad(change, ((1, 1), (0, 0), (1, 1)))
 
 
 def laplacian(values: Float[Array, "h c w"]) -> Float[Array, "h c w"]:
@@ -252,13 +257,7 @@ def _interval(side: int, start: Scalar, stop: Scalar) -> Float[Array, "side"]:
     return ((place >= start) & (place < stop)).astype(jnp.float32)
 
 
-def _forward(values: Array, axis: int) -> Array:
-    """v[i + 1] - v[i]; zero at the end."""
-    last = lax.slice_in_dim(values, -1, None, axis=axis)
-    return jnp.diff(values, axis=axis, append=last)
-
-
-def _backward(values: Array, axis: int) -> Array:
-    """v[i] - v[i - 1]; before the start the values are zero."""
-    first = lax.slice_in_dim(values, 0, 1, axis=axis)
-    return jnp.diff(values, axis=axis, prepend=jnp.zeros_like(first))
+def _rises(values: Array) -> tuple[Array, Array]:
+    """Differences to the next row and to the next column, ``[h - 1, c, w - 1]``."""
+    here = values[:-1, :, :-1]
+    return values[1:, :, :-1] - here, values[:-1, :, 1:] - here
