@@ -137,10 +137,12 @@ def describe(job: Prepared) -> str:
 
 
 def _settings_words(job: Prepared) -> str:
+    """What differs from the methods' defaults, and the controls."""
     chosen = [
-        f"{method}.{name}={value}"
-        for method, fields in job.config.settings.items()
-        for name, value in fields.items()
+        f"{synth.name}.{name}={value}"
+        for synth in job.plan.methods
+        for name, value in settings(synth).items()
+        if value != getattr(type(synth)(), name)
     ]
     chosen += [f"{name} {value:g}" for name, value in job.config.controls().items()]
     return ", ".join(chosen) or "the methods' own"
@@ -150,7 +152,7 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
     """Short lines for the top of the report."""
     return {
         "pictures made": f"{written} from {len(job.plan.pictures)} normal pictures",
-        "input": job.config.input,
+        "input": job.resolved["request"]["input"],
         "methods": ", ".join(job.config.methods),
         "settings": _settings_words(job),
         "foreground": job.foreground,
@@ -176,6 +178,17 @@ def make_sink(job: Prepared, run: Path) -> Sink:
     dtype = job.first.dtype if job.config.native else np.dtype(np.uint8)
     channels = job.first.shape[-1]
     return TfdsSink(output, size=size, channels=channels, dtype=dtype.type)
+
+
+def fill_banks(job: Prepared) -> None:
+    """Read what the methods draw from before anything is written.
+
+    Raises:
+      DataError: a texture cannot be read.
+    """
+    for synth in job.plan.methods:
+        for need in set(synth.needs) & {"texture", "normal"}:
+            job.plan.bank(need, job.first.shape[-1])
 
 
 def check_all(job: Prepared) -> None:

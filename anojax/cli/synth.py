@@ -53,7 +53,7 @@ def _methods_help() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from anojax.cli.prepare import check_all, describe, prepare
+    from anojax.cli.prepare import check_all, describe, fill_banks, prepare
     from anojax.data.manifest import FINISHED, finished, tidy
 
     config = synthesis_config(args)
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         print(describe(job))
         print(f"output      {run_folder} ({config.format})", flush=True)
     devices = start_devices(args.devices)
+    fill_banks(job)
     if args.strict:
         check_all(job)
     if state == "replace":
@@ -237,6 +238,7 @@ class _bar:
                 return f"{task.speed or 0:.0f} images/s"
 
         self.bar = Progress(
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             Speed(""),
@@ -244,8 +246,12 @@ class _bar:
             console=Console(stderr=True),
         )
         self.bar.start()
-        task = self.bar.add_task("synth", total=self.total, completed=self.start)
-        return lambda: self.bar.advance(task)
+        task = self.bar.add_task("compiling", total=self.total, completed=self.start)
+
+        def advance():
+            self.bar.update(task, advance=1, description="making")
+
+        return advance
 
     def __exit__(self, *_):
         if not self.quiet:

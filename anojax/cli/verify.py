@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     results = synthesize(
         job.plan,
         rows.jobs(),
-        batch_size=1 if args.row else size,
+        batch_size=size,
         devices=devices,
         readers=workers,
     )

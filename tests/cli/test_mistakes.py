@@ -112,6 +112,14 @@ class TestNothingIsWritten:
         (tmp_path / "textures").mkdir()
         refused(run("--textures", tmp_path / "textures", method="weave"), "textures")
 
+    def test_texture_that_is_no_picture(self, run, tmp_path):
+        (tmp_path / "textures").mkdir()
+        (tmp_path / "textures/grain.png").write_text("not a picture")
+        refused(
+            run("--textures", tmp_path / "textures", "--quiet", method="weave"),
+            "grain.png",
+        )
+
     def test_mask_of_another_size(self, run, tmp_path):
         write_picture(tmp_path / "mask.png", np.full((9, 9, 1), 255, np.uint8))
         refused(run("--region", tmp_path / "mask.png"), "9 x 9", "20 x 24")
