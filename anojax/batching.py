@@ -154,13 +154,15 @@ def over_examples(synth: Synthesizer, strategy: Strategy = "auto", uint8: bool =
 
     def many(params, key, bank, ids, draws, inputs):
         def one(example):
-            example_id, draw, given = example
+            # The barriers keep the compiler from fusing the method with the loop
+            # around it: roundings would depend on the shape of the batch.
+            example_id, draw, given = lax.optimization_barrier(example)
             own = example_key(key, example_id, draw)
             given = _to_float(given)
             if bank is not None:
                 given = _draw_source(stream(own, "bank"), bank, given)
-            out = synth.apply(params, own, given)
-            return _to_uint8(out) if uint8 else out
+            out = lax.optimization_barrier(synth.apply(params, own, given))
+            return lax.optimization_barrier(_to_uint8(out)) if uint8 else out
 
         each = (ids, draws, inputs)
         return jax.vmap(one)(each) if strategy == "vmap" else lax.map(one, each)

@@ -23,7 +23,7 @@ Box = tuple[Scalar, Scalar, Scalar, Scalar]
 
 # Lower precisions (TF32, bfloat16) err by 0.3 to 2.6 grey levels.
 _EXACT = lax.Precision.HIGHEST
-# Three passes of a 3 x 3 erosion, as in OpenCV.
+# OpenCV erodes the mask by three pixels.
 EROSION_PX = 3
 
 
@@ -35,6 +35,7 @@ def clone(
     window: tuple[int, int],
     mixed: bool = False,
     mask: Float[Array, "h w 1"] | None = None,
+    erosion_px: int = EROSION_PX,
 ) -> Float[Array, "h w c"]:
     """Blend `source` into `destination` inside a rectangle, as ``cv2.seamlessClone``.
 
@@ -49,6 +50,8 @@ def clone(
       window: static ``(h, w)``, at least the size of the box; it bounds the cost.
       mixed: keep the destination's gradient where it is the stronger one.
       mask: weight in [0, 1] of the source, zero outside the box; ``None`` is the box.
+      erosion_px: width of the rim, inside the mask or the box, in which the gradients
+        are still the destination's.
     """
     h, w, _ = destination.shape
     size = (min(window[0], h), min(window[1], w))
@@ -67,6 +70,7 @@ def clone(
         (y0 - top, y1 - top, x0 - left, x1 - left),
         mixed=mixed,
         mask=None if mask is None else cut(mask),
+        erosion_px=erosion_px,
     )
     blended = blended.transpose(0, 2, 1)
     return lax.dynamic_update_slice(destination, blended, (top, left, 0))
@@ -79,16 +83,17 @@ def clone_window(
     *,
     mixed: bool = False,
     mask: Float[Array, "h 1 w"] | None = None,
+    erosion_px: int = EROSION_PX,
 ) -> Float[Array, "h c w"]:
     """`clone` on a window that is cut out already; `box` counts from its corner."""
     h, _, w = destination.shape
     y0, y1, x0, x1 = (jnp.asarray(v, jnp.int32) for v in box)
     if mask is None:
-        weight = _interval(h, y0 + EROSION_PX, y1 - EROSION_PX)[:, None, None]
-        weight = weight * _interval(w, x0 + EROSION_PX, x1 - EROSION_PX)[None, None]
+        weight = _interval(h, y0 + erosion_px, y1 - erosion_px)[:, None, None]
+        weight = weight * _interval(w, x0 + erosion_px, x1 - erosion_px)[None, None]
     else:
         inside = _interval(h, y0, y1)[:, None, None] * _interval(w, x0, x1)[None, None]
-        weight = erode(mask * inside)
+        weight = erode(mask * inside, radius_px=erosion_px)
     change = guidance_change(source, destination, weight, mixed=mixed)
     return destination + solve(change, (y0 + 1, y1 - 1, x0 + 1, x1 - 1))
 
@@ -218,12 +223,14 @@ def solve(right: Float[Array, "h c w"], interior: Box) -> Float[Array, "h c w"]:
     return transform(sines_y, spectrum, sines_x.T)
 
 
-def erode(mask: Float[Array, "h c w"]) -> Float[Array, "h c w"]:
-    """The minimum over 7 x 7 pixels; outside the array the mask is zero."""
-    reach = 2 * EROSION_PX + 1
-    pad = ((EROSION_PX, EROSION_PX), (0, 0), (EROSION_PX, EROSION_PX))
+def erode(
+    mask: Float[Array, "h c w"], *, radius_px: int = EROSION_PX
+) -> Float[Array, "h c w"]:
+    """The minimum over a square around each pixel; outside the mask is zero."""
+    side = 2 * radius_px + 1
+    pad = ((radius_px, radius_px), (0, 0), (radius_px, radius_px))
     return lax.reduce_window(
-        jnp.pad(mask, pad), jnp.inf, lax.min, (reach, 1, reach), (1, 1, 1), "valid"
+        jnp.pad(mask, pad), jnp.inf, lax.min, (side, 1, side), (1, 1, 1), "valid"
     )
 
 

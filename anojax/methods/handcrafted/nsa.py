@@ -23,7 +23,7 @@ from anojax.ops.patches import (
     resized_crop,
 )
 from anojax.ops.placement import integral_image, random_pixel
-from anojax.ops.poisson import clone_masked, clone_window
+from anojax.ops.poisson import EROSION_PX, clone_masked, clone_window
 from anojax.ops.rank import binary_median, disk_median
 from anojax.random import stream
 from anojax.types import Inputs, PyTree, Synthesis
@@ -32,6 +32,9 @@ from anojax.types import Inputs, PyTree, Synthesis
 _MOST_PATCHES = 8
 # The public code's solver fails on smaller ones; the rule is kept at 256 x 256.
 _LEAST_PIXELS = 50
+# OpenCV's 3 pixels would hide most patches in pictures smaller than this.
+_FULL_EROSION_SIDE = 128
+_MARGIN=1.0
 
 
 class _Scene(NamedTuple):
@@ -139,7 +142,7 @@ class Nsa(NsaSettings):
             old = _cut(after, labelled, patch.corner, window)
             new = lax.cond(
                 patch.found,
-                lambda: self._paste(scene.factor, patch, *old),
+                lambda: self._paste(scene, patch, *old),
                 lambda: old,
             )
             # A window travels through the branch, not the picture: it is smaller.
@@ -191,7 +194,9 @@ class Nsa(NsaSettings):
         if controls.area is not None:
             whole = jnp.ones_like(levels[..., :1])
             body = whole if inputs.foreground is None else inputs.foreground
-            box_px = controls.area * body.sum() / patches.astype(jnp.float32)
+            side = jnp.sqrt(controls.area * body.sum() / patches.astype(jnp.float32))
+            # The rim of a box hardly changes.
+            box_px = (side + _MARGIN * (1 + _erosion_px(levels.shape))) ** 2
         objects, sums = None, None
         if self._knows_objects(inputs):
             objects = (
@@ -253,7 +258,7 @@ class Nsa(NsaSettings):
 
     def _paste(
         self,
-        factor: Float[Array, ""] | None,
+        scene: _Scene,
         patch: _Patch,
         old: Float[Array, "p c q"],
         labelled: Float[Array, "p 1 q"],
@@ -268,11 +273,12 @@ class Nsa(NsaSettings):
         else:
             # The outermost ring of the patch is not used.
             box = (y + 1, y + height - 1, x + 1, x + width - 1)
-            new = clone_window(patch.levels, old, box, mixed=mixed)
-        if factor is not None:
+            erosion = _erosion_px(scene.source.shape)
+            new = clone_window(patch.levels, old, box, mixed=mixed, erosion_px=erosion)
+        if scene.factor is not None:
             # Differs: the factor weakens the change instead of the guidance field,
             # which is the same thing because the equation is linear.
-            new = old + factor * (new - old)
+            new = old + scene.factor * (new - old)
         kept = labelled > 0.5
         if self.merge == "overwrite":
             window = (old.shape[0], old.shape[2])
@@ -370,6 +376,11 @@ class Nsa(NsaSettings):
         table = jnp.asarray(table.astype(np.float32))
         alpha = table.at[total].get(mode="promise_in_bounds")[..., None]
         return mask, mask * alpha
+
+
+def _erosion_px(shape: tuple[int, ...]) -> int:
+    share = min(1.0, min(shape[:2]) / _FULL_EROSION_SIDE)
+    return max(1, round(EROSION_PX * share))
 
 
 def _cut(

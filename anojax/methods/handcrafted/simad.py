@@ -123,15 +123,15 @@ class Simad(Synthesizer):
         # Every pixel of the picture asks where in the cut it comes from.
         y = np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - centre[0]
         x = np.arange(shape[1], dtype=np.float32)[None] + 0.5 - centre[1]
-        row, column = warp.back(*jnp.broadcast_arrays(y, x))
-        # The slack settles ties the same way for all the pixels.
-        row, column = row + size[0] / 2 + 1e-3, column + size[1] / 2 + 1e-3
+        inverse = warp.inverse()
+        row, column = inverse.forth(*jnp.broadcast_arrays(y, x))
+        row, column = row + size[0] / 2, column + size[1] / 2
         inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
         row, column = row + cut[0], column + cut[1]
         mask = (inside & on_mask(source_object, row, column)).astype(jnp.float32)[
             ..., None
         ]
-        patch = geometry.sample(image, row - 0.501, column - 0.501, fill=None)
+        patch = _sample(image, row - 0.5, column - 0.5, inverse.copies())
         patch = self._recolour(stream(key, "colour"), patch, mask)
         label = jnp.where(squeezed, SCAR, PATCH)
         return local_synthesis(inputs, patch, mask, label=label)
@@ -232,7 +232,7 @@ class Simad(Synthesizer):
                 for v, r in zip(u, room, strict=True)
             )
             y, x = (c + e / 2 for c, e in zip(corner, extent, strict=True))
-            return y, x
+            return _half(y), _half(x)
         # Corners are whole pixels: a piece that is not warped is copied, not resampled.
         corners = [
             jnp.clip(
@@ -250,7 +250,7 @@ class Simad(Synthesizer):
         good = jnp.mean(on_mask(where, y, x) & solid[None], axis=(1, 2))
         share = good / jnp.maximum(jnp.mean(solid), 1e-3)
         best = placement.first_acceptable(share, threshold=self.min_object_frac)
-        return centres[0][best], centres[1][best]
+        return _half(centres[0][best]), _half(centres[1][best])
 
     def _recolour(
         self,
@@ -258,37 +258,65 @@ class Simad(Synthesizer):
         patch: Float[Array, "h w c"],
         mask: Float[Array, "h w 1"],
     ) -> Float[Array, "h w c"]:
-        """One or two of the colour operations; the others run with no effect."""
-        names = self.colour
-        if patch.shape[-1] == 1:
-            without = ("saturation", "hue", "greyscale")
-            names = tuple(name for name in names if name not in without)
-        chosen = _choose(stream(key, "choice"), names, COLOUR)
-        u = jax.random.uniform(stream(key, "strength"), (6,))
-        factor = [
-            jnp.where(chosen[name], _between(v, (0.6, 1.4)), 1.0)
-            for name, v in zip(COLOUR[:3], u, strict=False)
-        ]
-        saturation = jnp.where(chosen["greyscale"], 0.0, factor[2])
-        turn = jnp.where(chosen["hue"], _between(u[3], (-0.1, 0.1)), 0.0)
-        planes = color.adjust_brightness(color.split(patch), factor[0])
-        planes = color.adjust_contrast(planes, factor[1], weights=mask[..., 0])
-        planes = color.adjust_saturation(planes, saturation)
-        patch = color.join(color.adjust_hue(planes, turn))
-        sigma = _between(u[4], (0.5, 2.0))
+        """One or two of the colour operations, in the order drawn."""
+        weights = mask[..., 0]
         radius = min(4, min(patch.shape[:2]) - 1)
-        patch = lax.cond(
-            chosen["blur"],
-            lambda x: filters.gaussian_blur(x, sigma, radius=radius),
-            lambda x: x,
-            patch,
-        )
-        noise = _between(u[5], (0.0, 0.05))
 
-        def add_noise(x):
-            return x + noise * jax.random.normal(stream(key, "noise"), x.shape)
+        def noise(x, u):
+            drawn = jax.random.normal(stream(key, "noise"), x.shape)
+            return x + _between(u, (0.0, 0.05)) * drawn
 
-        return lax.cond(chosen["noise"], add_noise, lambda x: x, patch)
+        def blur(x, u):
+            return filters.gaussian_blur(x, _between(u, (0.5, 2.0)), radius=radius)
+
+        def on_planes(adjust, bounds):
+            return lambda x, u: color.join(adjust(color.split(x), _between(u, bounds)))
+
+        def contrast(planes, factor):
+            return color.adjust_contrast(planes, factor, weights=weights)
+
+        factor = (0.6, 1.4)
+        operations = {
+            "brightness": on_planes(color.adjust_brightness, factor),
+            "contrast": on_planes(contrast, factor),
+            "blur": blur,
+            "noise": noise,
+        }
+        if patch.shape[-1] == 3:
+            operations |= {
+                "saturation": on_planes(color.adjust_saturation, factor),
+                "hue": on_planes(color.adjust_hue, (-0.1, 0.1)),
+                "greyscale": on_planes(color.adjust_saturation, (0.0, 0.0)),
+            }
+        branches = [operations[name] for name in self.colour if name in operations]
+        if not branches:
+            return patch
+        nothing = len(branches)
+        drawn = jax.random.uniform(stream(key, "choice"), (nothing + 1,))
+        order = jnp.argsort(drawn[1:])[:2]
+        second = (np.arange(order.size) == 1) & (drawn[0] < 0.5)
+        order = jnp.where(second, nothing, order)
+        branches = [*branches, lambda x, u: x]
+        strength = jax.random.uniform(stream(key, "strength"), (order.size,))
+
+        def step(x, slot):
+            return lax.switch(slot[0], branches, x, slot[1]), None
+
+        return lax.scan(step, patch, (order, strength))[0]
+
+
+def _sample(
+    image: Float[Array, "h w c"],
+    y: Float[Array, "a b"],
+    x: Float[Array, "a b"],
+    copied: Bool[Array, ""],
+) -> Float[Array, "a b c"]:
+    """Bilinear samples; the pixels themselves where nothing falls between them."""
+
+    def by(method):
+        return lambda: geometry.sample(image, y, x, fill=None, method=method)
+
+    return lax.cond(copied, by("nearest"), by("bilinear"))
 
 
 def _choose(
@@ -310,6 +338,11 @@ def _pixels(
     """Candidate centres, uniform among the pixels of the mask."""
     keys = jax.random.split(key, _CANDIDATES)
     return jax.vmap(placement.random_pixel, in_axes=(0, None))(keys, mask)
+
+
+def _half(position: Float[Array, ""]) -> Float[Array, ""]:
+    """Nearest half pixel."""
+    return jnp.round(2.0 * position) / 2.0
 
 
 def _object_size(inputs: Inputs) -> Float[Array, ""]:
