@@ -72,6 +72,8 @@ class Reb(Synthesizer):
             "One maker is drawn per picture; the code runs all six on each.",
             "The defect is cut off at the foreground; the code only centres it there.",
             "The smoothed edge stays inside the mask; the code's spills by a pixel.",
+            "The colour jitter works on floats; the code truncates to 8 bits after each "
+            "step, which darkens a copied fill by about a level.",
             "An empty clump is kept and reported; the code redraws up to four times "
             "on errors only.",
         ),
