@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from anojax import registry
     from anojax.cli.arguments import start_devices
     from anojax.data import samples
+    from anojax.data.manifest import read_rows
     from anojax.report import html, sheet
 
     if args.pictures < 1 or args.size < 32:
@@ -45,47 +46,53 @@ def run(args: argparse.Namespace) -> int:
     size = f"{args.size} x {args.size}"
     _say(args, f"drawing {len(PRODUCTS)} products, {args.pictures} of each, {size}")
     samples.write_samples(products, PRODUCTS, args.pictures, args.size, args.seed)
-    rows = {method: [] for method in methods}
-    for product in PRODUCTS:
-        folder = _synthesize(args, products / product, out / "runs" / product, methods)
-        # The first example of each method that is not empty.
-        for row in reversed(html.samples(folder, args.pictures)):
-            example = html.load_example(folder, row)
-            rows[row["method"]] = [
-                e for e in rows[row["method"]] if e[0] != product
-            ] + [(product, example)]
-    shown = {m: [e for _, e in found] for m, found in rows.items() if found}
-    sheet.save(sheet.gallery(shown, PRODUCTS), out / "gallery.png")
+    shown = {method: [] for method in methods}
+    for number, product in enumerate(PRODUCTS):
+        # Another seed for each product: the same one would repeat the shapes.
+        folder = _synthesize(args, products / product, out, methods, args.seed + number)
+        rows = list(read_rows(folder))
+        for method in methods:
+            made = [r for r in rows if r["method"] == method]
+            if not made:
+                raise RunError(f"demo: {method} made nothing of {product}")
+            shown[method].append(html.load_example(folder, max(made, key=_visible)))
+    sheet.save(sheet.gallery(shown, PRODUCTS), out / "gallery.jpg")
     reports = [out / "runs" / p / "report.html" for p in PRODUCTS]
     if args.json:
         print(
             json.dumps(
                 {
-                    "gallery": str(out / "gallery.png"),
+                    "gallery": str(out / "gallery.jpg"),
                     "reports": list(map(str, reports)),
                 }
             )
         )
         return 0
-    print(f"\nLook at     {out / 'gallery.png'}   (every method on every product)")
+    print(f"\nLook at     {out / 'gallery.jpg'}   (of each method its most visible result)")
     print(f"and at      {reports[0]}   (open in a browser)")
     print("Your turn:  anojax synth --method cutpaste,draem --input DIR --output RUN")
     return 0
 
 
-def _synthesize(args, product: Path, run: Path, methods) -> Path:
+def _visible(row: dict) -> float:
+    """How easily a defect is seen in a small picture: by contrast, then by size."""
+    return (row["contrast"] or 0.0) * min(row["area"], 0.05) ** 0.5
+
+
+def _synthesize(args, product: Path, out: Path, methods, seed: int) -> Path:
     from anojax.cli.__main__ import main
+
+    run = out / "runs" / product.name
 
     _say(args, f"{product.name}: {len(methods)} methods")
     foreground = product / "foreground"
     command = ["synth", "--quiet", "--method", ",".join(methods)]
     command += ["--input", str(product / "train" / "good"), "--output", str(run)]
-    command += ["--size", str(args.size), "--seed", str(args.seed)]
+    command += ["--size", str(args.size), "--seed", str(seed)]
     command += ["--foreground", str(foreground), "--overwrite"]
     if code := main(command):
         raise RunError(f"demo stopped: synth failed on {product.name} (exit {code})")
-    (found,) = [p for p in run.rglob("manifest.jsonl")]
-    return found.parent
+    return run
 
 
 def _say(args, line: str) -> None:
