@@ -34,7 +34,6 @@ _MOST_PATCHES = 8
 _LEAST_PIXELS = 50
 # OpenCV's 3 pixels would hide most patches in pictures smaller than this.
 _FULL_EROSION_SIDE = 128
-_MARGIN=1.0
 
 
 class _Scene(NamedTuple):
@@ -113,8 +112,10 @@ class Nsa(NsaSettings):
             "patch replace earlier labels in its box, as the public code does.",
             "A patch of odd width lies on its label box; the public code puts it one "
             "pixel to the right.",
-            "The area control sets the size of the boxes: pixels in them that do not "
-            "change visibly are not in the mask.",
+            "The area control sets the size of the boxes without their rims; pixels "
+            "in them that do not change visibly are not in the mask.",
+            "The rim of 3 pixels that OpenCV erodes shrinks with pictures whose "
+            "smaller side is below 128 pixels.",
         ),
     )
 
@@ -195,8 +196,8 @@ class Nsa(NsaSettings):
             whole = jnp.ones_like(levels[..., :1])
             body = whole if inputs.foreground is None else inputs.foreground
             side = jnp.sqrt(controls.area * body.sum() / patches.astype(jnp.float32))
-            # The rim of a box hardly changes.
-            box_px = (side + _MARGIN * (1 + _erosion_px(levels.shape))) ** 2
+            # The rim of a box hardly changes, so it does not count.
+            box_px = (side + 2.0 * (1 + _erosion_px(levels.shape))) ** 2
         objects, sums = None, None
         if self._knows_objects(inputs):
             objects = (
