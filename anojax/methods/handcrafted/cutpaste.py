@@ -2,15 +2,22 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, Synthesizer, hp
+from anojax.methods._cutpaste_pieces import (
+    Piece,
+    choose_place,
+    fetch,
+    uniform_index,
+    upright_extent,
+    within_piece,
+)
 from anojax.ops import color, placement
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.random import stream
@@ -18,15 +25,6 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 PATCH, SCAR = 1, 2
 _REFERENCE_SIDE_PX = 256
-
-
-class Piece(NamedTuple):
-    """A box to cut out, in whole pixels, how far it is turned, and room enough."""
-
-    height: Int[Array, ""]
-    width: Int[Array, ""]
-    angle: Float[Array, ""] | None
-    window: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -172,21 +170,21 @@ class Cutpaste(Synthesizer):
         shape = image.shape[:2]
         u = jax.random.uniform(stream(key, "source"), (2,))
         source = [
-            _index(v, full - side)
+            uniform_index(v, full - side)
             for v, full, side in zip(u, shape, piece[:2], strict=True)
         ]
-        extent = _extent(piece)
-        place = _place(stream(key, "place"), allowed(inputs), extent, shape)
+        extent = upright_extent(piece)
+        place = choose_place(stream(key, "place"), allowed(inputs), extent, shape)
         corner = [
             jnp.clip(p, 0, full - room)
             for p, full, room in zip(place, shape, window, strict=True)
         ]
-        row, column = _within(piece, extent, place, corner)
+        row, column = within_piece(piece, extent, place, corner)
         inside = (
             (row >= 0) & (row < piece.height) & (column >= 0) & (column < piece.width)
         )
         mask = inside.astype(jnp.float32)[..., None]
-        patch = _fetch(image, source[0] + row, source[1] + column)
+        patch = fetch(image, source[0] + row, source[1] + column)
         patch = color.jitter(
             stream(key, "jitter"),
             patch,
@@ -203,90 +201,11 @@ class Cutpaste(Synthesizer):
         )
 
 
-def _extent(piece: Piece) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Sides of the upright box around the turned piece: it grows by whole pixels."""
-    if piece.angle is None:
-        return piece.height, piece.width
-    cos, sin = jnp.abs(jnp.cos(piece.angle)), jnp.abs(jnp.sin(piece.angle))
-    height, width = (side.astype(jnp.float32) for side in (piece.height, piece.width))
-
-    def grow(side: Array, turned: Array) -> Array:
-        # The slack keeps an upright piece as it is in spite of rounding.
-        return side + 2.0 * jnp.ceil((turned - side) / 2.0 - 1e-3)
-
-    tall = grow(height, height * cos + width * sin)
-    wide = grow(width, width * cos + height * sin)
-    return tall.astype(jnp.int32), wide.astype(jnp.int32)
-
-
-def _place(
-    key: Key[Array, ""],
-    where: Float[Array, "h w 1"] | None,
-    extent: tuple[Int[Array, ""], Int[Array, ""]],
-    shape: tuple[int, int],
-) -> list[Int[Array, ""]]:
-    """Top-left corner of the piece: anywhere inside, or about an allowed pixel."""
-    room = [full - side for full, side in zip(shape, extent, strict=True)]
-    if where is None:
-        u = jax.random.uniform(key, (2,))
-        place = [_index(v, r) for v, r in zip(u, room, strict=True)]
-    else:
-        pixel = placement.random_pixel(key, where)
-        place = [
-            jnp.clip(p - e // 2, 0, jnp.maximum(r, 0))
-            for p, e, r in zip(pixel, extent, room, strict=True)
-        ]
-    # A piece larger than the picture is centred and cut.
-    return [jnp.where(r > 0, p, r // 2) for p, r in zip(place, room, strict=True)]
-
-
-def _within(
-    piece: Piece,
-    extent: tuple[Int[Array, ""], Int[Array, ""]],
-    place: list[Int[Array, ""]],
-    corner: list[Int[Array, ""]],
-) -> tuple[Int[Array, "a b"], Int[Array, "a b"]]:
-    """Row and column in the piece, before it was turned, of every window pixel."""
-    rows = np.arange(piece.window[0], dtype=np.int32)[:, None] + corner[0] - place[0]
-    columns = np.arange(piece.window[1], dtype=np.int32)[None] + corner[1] - place[1]
-    if piece.angle is None:
-        return jnp.broadcast_to(rows, piece.window), jnp.broadcast_to(
-            columns, piece.window
-        )
-    y = rows.astype(jnp.float32) + 0.5 - extent[0].astype(jnp.float32) / 2
-    x = columns.astype(jnp.float32) + 0.5 - extent[1].astype(jnp.float32) / 2
-    cos, sin = jnp.cos(piece.angle), jnp.sin(piece.angle)
-    height, width = (side.astype(jnp.float32) for side in (piece.height, piece.width))
-    # The slack settles ties of quarter turns the same way for all the pixels.
-    row = jnp.floor(sin * x + cos * y + height / 2 + 1e-3)
-    column = jnp.floor(cos * x - sin * y + width / 2 + 1e-3)
-    return row.astype(jnp.int32), column.astype(jnp.int32)
-
-
-def _fetch(
-    image: Float[Array, "h w c"], row: Int[Array, "a b"], column: Int[Array, "a b"]
-) -> Float[Array, "a b c"]:
-    """Pixels at those rows and columns, clipped to the picture."""
-    h, w, channels = image.shape
-    pixel = jnp.clip(row, 0, h - 1) * w + jnp.clip(column, 0, w - 1)
-    flat = image.reshape(-1)
-    planes = (
-        flat.at[pixel * channels + c].get(mode="promise_in_bounds")
-        for c in range(channels)
-    )
-    return color.join(tuple(planes))
-
-
 def _area(inputs: Inputs) -> Float[Array, ""]:
     """The asked area in pixels: a fraction of the foreground, or of the picture."""
     h, w = inputs.image.shape[:2]
     whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
     return _as_float(inputs.controls.area) * whole
-
-
-def _index(u: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
-    """Uniform integer in 0..count - 1 (0 if count is 0) from a uniform draw."""
-    return jnp.floor(u * count.astype(jnp.float32)).astype(jnp.int32)
 
 
 def _as_float(value: Array | float) -> Float[Array, ""]:
