@@ -116,6 +116,10 @@ def jitter(
     active = [adjust for amount, adjust in adjustments if amount]
     if not active:
         return image
+    if len(active) == 1:
+        # A loop of one step would be inlined, and fused with what is around it, which
+        # repeats the work for every channel.
+        active.append(lambda x, u: x)
     drawn = jax.random.uniform(key, (2, len(active)), minval=-1.0)
     order, strength = jnp.argsort(drawn[0]), drawn[1]
 

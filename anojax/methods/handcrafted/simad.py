@@ -293,11 +293,11 @@ class Simad(Synthesizer):
             return patch
         nothing = len(branches)
         drawn = jax.random.uniform(stream(key, "choice"), (nothing + 1,))
-        order = jnp.argsort(drawn[1:])[:2]
-        second = (np.arange(order.size) == 1) & (drawn[0] < 0.5)
+        order = jnp.append(jnp.argsort(drawn[1:]), nothing)[:2]
+        second = (np.arange(2) == 1) & (drawn[0] < 0.5)
         order = jnp.where(second, nothing, order)
         branches = [*branches, lambda x, u: x]
-        strength = jax.random.uniform(stream(key, "strength"), (order.size,))
+        strength = jax.random.uniform(stream(key, "strength"), (2,))
 
         def step(x, slot):
             return lax.switch(slot[0], branches, x, slot[1]), None
