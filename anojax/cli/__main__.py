@@ -18,6 +18,7 @@ COMMANDS = (
     "preview",
     "verify",
     "train",
+    "eval",
     "bench",
     "demo",
 )

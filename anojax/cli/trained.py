@@ -1,0 +1,103 @@
+"""From the folder of a training run back to its detector."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax.errors import FlaxError
+
+from anojax import task as tasks
+from anojax.cli.prepare import make_methods
+from anojax.cli.train import CONFIG, make_task
+from anojax.config import SynthConfig, from_dict, read_yaml
+from anojax.errors import AnojaxError, CheckpointError, RunError, SettingError
+from anojax.task import Detector, Task
+from anojax.training.checkpoint import load_variables
+from anojax.training.config import TrainConfig
+from anojax.training.run import MODEL
+from anojax.types import PyTree
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished training run left behind."""
+
+    folder: Path
+    config: TrainConfig
+    task: Task
+    detector: Detector
+    variables: PyTree
+    """Nested dictionaries of host arrays."""
+
+    def check_fits(self, shape: tuple[int, int, int]) -> None:
+        """Raise unless the detector takes pictures of that height, width and channels.
+
+        Nothing is computed: only shapes are followed through the networks.
+
+        Raises:
+          AnojaxError: the networks refuse the size, or the model has other arrays than
+            the settings of the run ask for.
+        """
+        picture = jax.ShapeDtypeStruct(shape, np.float32)
+        kind = "grey" if shape[2] == 1 else "coloured"
+        what = f"{kind} pictures of {shape[0]} x {shape[1]} pixels"
+        try:
+            found, _ = jax.eval_shape(self.detector.score, self.variables, picture)
+        except AnojaxError:
+            raise
+        except (FlaxError, TypeError, ValueError, KeyError) as error:
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            raise CheckpointError(
+                f"{self.folder / MODEL} has another shape than {self.task.name} with "
+                f"the settings in {self.folder / CONFIG} needs for {what} "
+                f"({type(error).__name__}: {reason})"
+            ) from error
+        if found.shape != shape[:2]:
+            raise AnojaxError(
+                f"{self.task.name} gives maps of {found.shape} for {what}; "
+                "a map must have the size of its picture"
+            )
+
+
+def load_trained(folder: str | Path) -> Trained:
+    """Rebuild task and detector from a run's configuration, and read its model.
+
+    Raises:
+      RunError: the folder is missing, or holds no finished training run.
+      CheckpointError: the model is half-written, damaged or of another method.
+      SettingError: the method has no detector.
+    """
+    folder = Path(folder).expanduser()
+    config = _config(folder)
+    synth_config = from_dict(
+        SynthConfig,
+        {"methods": [config.method], "settings": {config.method: config.settings}},
+    )
+    (synth,) = make_methods(synth_config)
+    # Steps belong to the schedule of training; no detector depends on them.
+    task = make_task(tasks.get(config.method), synth, 1, config)
+    detector = task.detector()
+    if detector is None:
+        raise SettingError(f"{task.name} trains no detector; there is nothing to score")
+    if not (folder / MODEL).is_dir():
+        raise RunError(
+            f"{folder} holds no model yet; give the same 'anojax train' command again "
+            "to finish the training"
+        )
+    variables, _ = load_variables(folder / MODEL, method=task.name)
+    return Trained(folder, config, task, detector, variables)
+
+
+def _config(folder: Path) -> TrainConfig:
+    if not folder.is_dir():
+        raise RunError(f"there is no run folder {folder}; give the --output of a train")
+    request = {}
+    if (folder / CONFIG).is_file():
+        request = read_yaml(folder / CONFIG).get("request") or {}
+    if not {"method", "data", "task"} <= set(request):
+        raise RunError(
+            f"{folder} is not the folder of a training run; give what 'anojax train "
+            "--output' made"
+        )
+    return from_dict(TrainConfig, request)

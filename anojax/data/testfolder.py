@@ -1,0 +1,104 @@
+"""Finding the test split that a folder holds, and reading it a few pictures at a time."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from anojax.data.folders import discover
+from anojax.data.layouts import GOOD, Source, TestPicture, _tested
+from anojax.data.testset import TestSet, _read
+from anojax.errors import DataError
+
+
+def find_test_pictures(folder: str | Path) -> tuple[TestPicture, ...]:
+    """The test pictures of a category, complete enough to measure a detector on.
+
+    Args:
+      folder: of a category in any layout of `layouts.LAYOUTS`, its ``test`` folder, or
+        a folder of ``test`` and ``ground_truth`` that has no training pictures.
+
+    Raises:
+      DataError: no such folder, no test split, no normal or no anomalous picture, no
+        ground truth, a picture without its mask or a mask without its picture.
+    """
+    source = _source(Path(folder).expanduser().resolve())
+    if not source.test:
+        raise DataError(
+            f"{folder} holds no test split; expected pictures under test/good and "
+            "test/<defect>, and masks under ground_truth/<defect>"
+        )
+    normal = {one.path.parent.name for one in source.test if one.defect == GOOD}
+    anomalous = [one for one in source.test if one.defect != GOOD]
+    if not anomalous:
+        raise DataError(
+            f"the test split of {folder} has no anomalous picture; put some under "
+            "test/<defect>, with masks under ground_truth/<defect>"
+        )
+    if not normal:
+        raise DataError(
+            f"the test split of {folder} has no normal picture to compare with; put "
+            "some under test/good"
+        )
+    lost = [one.path for one in anomalous if one.mask is None]
+    if len(lost) == len(anomalous):
+        raise DataError(
+            f"{folder} has no ground truth; put a mask of every anomalous picture "
+            "under ground_truth/<defect>"
+        )
+    if lost:
+        raise DataError(
+            f"{len(lost)} anomalous pictures have no mask, the first is {lost[0]}; add "
+            "the masks under ground_truth/<defect>, or remove the pictures"
+        )
+    used = {one.mask for one in anomalous}
+    # Some data sets have empty masks of normal pictures, too.
+    strays = [m for m in source.masks if m not in used and m.parent.name not in normal]
+    if strays:
+        raise DataError(
+            f"{len(strays)} masks have no picture, the first is {strays[0]}; add the "
+            "pictures under test/<defect>, or remove the masks"
+        )
+    return source.test
+
+
+def _source(folder: Path) -> Source:
+    if folder.name == "test" and not (folder / "test").is_dir():
+        folder = folder.parent
+    trained = any((folder / "train" / name).is_dir() for name in ("good", "ok"))
+    if trained or not (folder / "test").is_dir():
+        return discover(folder)
+    normal = "good" if (folder / "test" / "good").is_dir() else "ok"
+    test, masks = _tested(folder, normal, ("_mask", "", "_gt"))
+    return Source(folder.name, (), "mvtec", folder, test, masks)
+
+
+def read_in_parts(
+    pictures: Sequence[TestPicture],
+    shape: tuple[int, int],
+    *,
+    gray: bool = False,
+    size: int = 16,
+) -> Iterator[TestSet]:
+    """Read test pictures at one size, `size` of them at a time; the last may be fewer.
+
+    Raises:
+      DataError: a file cannot be read, a mask is missing or of another size than its
+        picture, or the pictures differ in their channels.
+    """
+    channels = None
+    with ThreadPoolExecutor() as pool:
+        for begin in range(0, len(pictures), size):
+            part = pictures[begin : begin + size]
+            read = list(pool.map(lambda one: _read(one, shape, gray), part))
+            for one, (image, _) in zip(part, read, strict=True):
+                channels = channels or image.shape[-1]
+                if image.shape[-1] != channels:
+                    raise DataError(
+                        f"{one.path} has {image.shape[-1]} channels, the first test "
+                        f"picture has {channels}; treat all as grey, or sort them apart"
+                    )
+            images, masks = zip(*read, strict=True)
+            defects = tuple(one.defect for one in part)
+            yield TestSet(np.stack(images), np.stack(masks), defects)
