@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from anojax.ops import color, placement
+from anojax.types import Inputs
 
 
 class Piece(NamedTuple):
@@ -96,3 +97,20 @@ def fetch(
 def uniform_index(u: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
     """Uniform integer in 0..count - 1 (0 if count is 0) from a uniform draw."""
     return jnp.floor(u * count.astype(jnp.float32)).astype(jnp.int32)
+
+
+def asked_area_px(inputs: Inputs) -> Float[Array, ""]:
+    """The asked area in pixels: a fraction of the foreground, or of the picture."""
+    h, w = inputs.image.shape[:2]
+    whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
+    return as_float(inputs.controls.area) * whole
+
+
+def as_float(value: Array | float) -> Float[Array, ""]:
+    """A control as float32, which the caller may have given as a plain number."""
+    return jnp.asarray(value, jnp.float32)
+
+
+def between(u: Float[Array, ""], bounds: tuple[float, float]) -> Float[Array, ""]:
+    """Uniform in `bounds` from a uniform draw."""
+    return bounds[0] + (bounds[1] - bounds[0]) * u

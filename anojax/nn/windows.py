@@ -1,23 +1,29 @@
 """Overlapping windows of a picture, and a map from what was found in each."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from anojax.types import PyTree
 
 
-def window_starts(
-    side_px: int, window_px: int, stride_px: int
-) -> Int[np.ndarray, " n"]:
-    """Where windows begin on a side: at most `stride_px` apart, evenly, the first and
-    the last at the borders."""
-    room = side_px - window_px
-    count = -(-room // stride_px) + 1
-    return np.round(np.linspace(0, room, count)).astype(np.int32)
+def starts(
+    shape: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
+    """Rows and columns where windows (h, w) begin: evenly, at most `strides` apart, the
+    first and the last at the borders."""
+    found = []
+    for side, size, stride in zip(shape, window, strides, strict=True):
+        count = -(-(side - size) // stride) + 1
+        found.append(np.round(np.linspace(0, side - size, count)).astype(np.int32))
+    return found[0], found[1]
 
 
 def cut(
     image: Float[Array, "h w c"],
-    row: Int[Array, ""] | int,
+    row: Int[Array, ""] | np.int32,
     columns: Int[np.ndarray, " n"],
     window: tuple[int, int],
 ) -> Float[Array, "n i j c"]:
@@ -32,15 +38,41 @@ def spread(
     found: Float[Array, "m n"],
     shape: tuple[int, int],
     window: tuple[int, int],
-    starts: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]],
+    begins: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]],
 ) -> Float[Array, "h w"]:
     """A value for every pixel: the mean of the windows' values, weighted by a Gaussian
     about the centre of each, whose deviation is a sixth of the window."""
     weights = []
-    for side, size, begin in zip(shape, window, starts, strict=True):
+    for side, size, begin in zip(shape, window, begins, strict=True):
         distance = np.arange(side)[:, None] - (begin[None] + (size - 1) / 2)
         exponent = -0.5 * (distance / (size / 6)) ** 2
         # The largest exponent is taken off: far from all windows nothing underflows.
         weight = np.exp(exponent - exponent.max(axis=1, keepdims=True))
         weights.append((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32))
     return weights[0] @ found @ weights[1].T
+
+
+def tiles(
+    images: Float[Array, "b h w c"], window: tuple[int, int]
+) -> Float[Array, "n i j c"]:
+    """Windows side by side that cover every picture."""
+    rows, columns = starts(images.shape[1:3], window, window)
+    found = [jax.vmap(lambda x, y=y: cut(x, y, columns, window))(images) for y in rows]
+    return jnp.concatenate(found).reshape(-1, *window, images.shape[3])
+
+
+def part_of(shape: tuple[int, int], frac: float) -> tuple[int, int]:
+    """Sides of a window that is that fraction of each side."""
+    return tuple(max(round(frac * side), 1) for side in shape)
+
+
+def random_window(
+    key: Key[Array, ""], pictures: PyTree, window: tuple[int, int]
+) -> PyTree:
+    """The same window, drawn uniformly, of pictures and masks ``[h, w, c]``."""
+    shape = jax.tree.leaves(pictures)[0].shape[:2]
+    room = np.subtract(shape, window).astype(np.int32) + 1
+    y, x = jax.random.randint(key, (2,), 0, room)
+    return jax.tree.map(
+        lambda v: lax.dynamic_slice(v, (y, x, 0), (*window, v.shape[2])), pictures
+    )

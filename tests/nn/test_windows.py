@@ -1,37 +1,61 @@
 """Windows of a picture, and the map from their values."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from anojax.nn.windows import cut, spread, window_starts
+from anojax.nn.windows import cut, part_of, random_window, spread, starts, tiles
 
 
 @pytest.mark.parametrize(
     "side, window, stride", [(64, 16, 4), (50, 16, 7), (16, 16, 4)]
 )
 def test_starts_cover_the_side(side, window, stride):
-    starts = window_starts(side, window, stride)
-    assert starts[0] == 0 and starts[-1] == side - window
-    gaps = np.diff(starts)
+    rows, columns = starts((side, 40), (window, 40), (stride, 3))
+    assert rows[0] == 0 and rows[-1] == side - window
+    gaps = np.diff(rows)
     assert np.all((gaps > 0) & (gaps <= stride))
-    assert len(starts) == -(-(side - window) // stride) + 1
+    assert len(rows) == -(-(side - window) // stride) + 1
+    assert columns.tolist() == [0]
+
+
+def picture(shape=(20, 30, 2)):
+    return np.random.default_rng(0).random(shape).astype(np.float32)
 
 
 def test_cut():
-    image = np.random.default_rng(0).random((20, 30, 2)).astype(np.float32)
-    columns = window_starts(30, 8, 5)
-    windows = cut(jnp.asarray(image), 3, columns, (6, 8))
-    for window, x in zip(windows, columns, strict=True):
+    image = picture()
+    _, columns = starts((20, 30), (6, 8), (5, 5))
+    found = cut(jnp.asarray(image), np.int32(3), columns, (6, 8))
+    for window, x in zip(found, columns, strict=True):
         np.testing.assert_array_equal(window, image[3:9, x : x + 8])
+
+
+def test_tiles_hold_every_pixel():
+    images = picture((2, 12, 16, 1))
+    found = tiles(jnp.asarray(images), part_of((12, 16), 0.5))
+    assert found.shape == (8, 6, 8, 1)
+    np.testing.assert_array_equal(np.sort(found, None), np.sort(images, None))
+
+
+def test_random_windows_are_the_same_for_all_and_reach_the_borders(key):
+    image = jnp.asarray(picture())
+    pair = image, None, image[..., :1]
+    draw = jax.jit(jax.vmap(lambda k: random_window(k, pair, (16, 28))))
+    found, nothing, part = draw(jax.random.split(key, 60))
+    assert nothing is None and found.shape == (60, 16, 28, 2)
+    np.testing.assert_array_equal(found[..., :1], part)
+    corners = {float(v) for v in np.asarray(part)[:, 0, 0, 0]}
+    assert corners == {float(v) for v in image[:5, :3, 0].ravel()}
 
 
 def test_spread_keeps_constants_and_places():
     shape, window = (40, 60), (10, 12)
-    starts = window_starts(40, 10, 3), window_starts(60, 12, 3)
-    ones = jnp.ones((len(starts[0]), len(starts[1])), jnp.float32)
-    np.testing.assert_allclose(spread(ones, shape, window, starts), 1, atol=1e-5)
+    begins = starts(shape, window, (3, 3))
+    ones = jnp.ones((len(begins[0]), len(begins[1])), jnp.float32)
+    np.testing.assert_allclose(spread(ones, shape, window, begins), 1, atol=1e-5)
     one = jnp.zeros_like(ones).at[4, 7].set(1.0)
-    found = np.asarray(spread(one, shape, window, starts))
+    found = np.asarray(spread(one, shape, window, begins))
     y, x = np.unravel_index(found.argmax(), shape)
-    assert abs(y - (starts[0][4] + 4.5)) <= 1 and abs(x - (starts[1][7] + 5.5)) <= 1
+    assert abs(y - (begins[0][4] + 4.5)) <= 1 and abs(x - (begins[1][7] + 5.5)) <= 1

@@ -1,26 +1,28 @@
 """CutPaste: a piece of the picture, slightly recoloured, pasted somewhere else."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from anojax.core import Card, Synthesizer, hp
-from anojax.methods._cutpaste_pieces import (
-    Piece,
-    choose_place,
-    fetch,
-    uniform_index,
-    upright_extent,
-    within_piece,
-)
+from anojax.errors import SettingError
+from anojax.methods import _cutpaste_pieces as pieces
+from anojax.nn import classifier, windows
+from anojax.nn.density import fit_gaussian, mahalanobis
 from anojax.ops import color, placement
 from anojax.ops.blend import allowed, local_synthesis
+from anojax.optim import Optimizer
 from anojax.random import stream
+from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 PATCH, SCAR = 1, 2
@@ -110,15 +112,19 @@ class Cutpaste(Synthesizer):
         new, mask = lax.cond(scar, branch(self._scar), branch(self._patch))
         return local_synthesis(inputs, new, mask, label=jnp.where(scar, SCAR, PATCH))
 
-    def _patch(self, key: Key[Array, ""], inputs: Inputs) -> Piece:
+    def _patch(self, key: Key[Array, ""], inputs: Inputs) -> pieces.Piece:
         shape = h, w = inputs.image.shape[:2]
         asked, size = inputs.controls, h * w
         u = jax.random.uniform(key, (3,))
-        area = _between(u[0], self.area) * size if asked.area is None else _area(inputs)
+        area = (
+            pieces.between(u[0], self.area) * size
+            if asked.area is None
+            else pieces.asked_area_px(inputs)
+        )
         aspect = (
             self._aspect(u[1], u[2])
             if asked.aspect is None
-            else _as_float(asked.aspect)
+            else pieces.as_float(asked.aspect)
         )
         height, width = placement.box_sides(area, aspect, shape)
         window = shape
@@ -128,27 +134,31 @@ class Cutpaste(Synthesizer):
             tall = max(math.sqrt(largest / low), largest / w)
             wide = max(math.sqrt(largest * high), largest / h)
             window = min(h, math.ceil(tall) + 1), min(w, math.ceil(wide) + 1)
-        angle = None if asked.angle is None else _as_float(asked.angle)
-        return Piece(height, width, angle, window)
+        angle = None if asked.angle is None else pieces.as_float(asked.angle)
+        return pieces.Piece(height, width, angle, window)
 
     def _aspect(self, coin: Float[Array, ""], u: Float[Array, ""]) -> Float[Array, ""]:
         low, high = self.aspect
         if self.aspect_law == "log_uniform":
-            return jnp.exp(_between(u, (math.log(low), math.log(high))))
+            return jnp.exp(pieces.between(u, (math.log(low), math.log(high))))
         middle = min(max(1.0, low), high)
         return jnp.where(
-            coin < 0.5, _between(u, (low, middle)), _between(u, (middle, high))
+            coin < 0.5,
+            pieces.between(u, (low, middle)),
+            pieces.between(u, (middle, high)),
         )
 
-    def _scar(self, key: Key[Array, ""], inputs: Inputs) -> Piece:
+    def _scar(self, key: Key[Array, ""], inputs: Inputs) -> pieces.Piece:
         shape = inputs.image.shape[:2]
         asked, scale = inputs.controls, min(shape) / _REFERENCE_SIDE_PX
         u = jax.random.uniform(key, (3,))
-        width = jnp.round(_between(u[0], self.scar_width_px) * scale)
-        length = jnp.round(_between(u[1], self.scar_length_px) * scale)
+        width = jnp.round(pieces.between(u[0], self.scar_width_px) * scale)
+        length = jnp.round(pieces.between(u[1], self.scar_length_px) * scale)
         width, length = jnp.maximum(width, 1.0), jnp.maximum(length, 1.0)
-        area = width * length if asked.area is None else _area(inputs)
-        aspect = width / length if asked.aspect is None else _as_float(asked.aspect)
+        area = width * length if asked.area is None else pieces.asked_area_px(inputs)
+        aspect = (
+            width / length if asked.aspect is None else pieces.as_float(asked.aspect)
+        )
         if asked.area is asked.aspect is None:
             height, width = length.astype(jnp.int32), width.astype(jnp.int32)
             longest = math.hypot(self.scar_width_px[1], self.scar_length_px[1])
@@ -158,33 +168,35 @@ class Cutpaste(Synthesizer):
             height, width = placement.box_sides(area, aspect, shape)
             window = shape
         limit = math.radians(self.scar_rotation_deg)
-        angle = _between(u[2], (-limit, limit))
-        angle = angle if asked.angle is None else _as_float(asked.angle)
-        return Piece(height, width, angle, window)
+        angle = pieces.between(u[2], (-limit, limit))
+        angle = angle if asked.angle is None else pieces.as_float(asked.angle)
+        return pieces.Piece(height, width, angle, window)
 
     def _paste(
-        self, key: Key[Array, ""], inputs: Inputs, piece: Piece
+        self, key: Key[Array, ""], inputs: Inputs, piece: pieces.Piece
     ) -> tuple[Float[Array, "h w c"], Float[Array, "h w 1"]]:
         """The picture with the recoloured piece in it, and where the piece lies."""
         image, window = inputs.image, piece.window
         shape = image.shape[:2]
         u = jax.random.uniform(stream(key, "source"), (2,))
         source = [
-            uniform_index(v, full - side)
+            pieces.uniform_index(v, full - side)
             for v, full, side in zip(u, shape, piece[:2], strict=True)
         ]
-        extent = upright_extent(piece)
-        place = choose_place(stream(key, "place"), allowed(inputs), extent, shape)
+        extent = pieces.upright_extent(piece)
+        place = pieces.choose_place(
+            stream(key, "place"), allowed(inputs), extent, shape
+        )
         corner = [
             jnp.clip(p, 0, full - room)
             for p, full, room in zip(place, shape, window, strict=True)
         ]
-        row, column = within_piece(piece, extent, place, corner)
+        row, column = pieces.within_piece(piece, extent, place, corner)
         inside = (
             (row >= 0) & (row < piece.height) & (column >= 0) & (column < piece.width)
         )
         mask = inside.astype(jnp.float32)[..., None]
-        patch = fetch(image, source[0] + row, source[1] + column)
+        patch = pieces.fetch(image, source[0] + row, source[1] + column)
         patch = color.jitter(
             stream(key, "jitter"),
             patch,
@@ -201,16 +213,183 @@ class Cutpaste(Synthesizer):
         )
 
 
-def _area(inputs: Inputs) -> Float[Array, ""]:
-    """The asked area in pixels: a fraction of the foreground, or of the picture."""
-    h, w = inputs.image.shape[:2]
-    whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
-    return _as_float(inputs.controls.area) * whole
+@dataclass(frozen=True)
+class CutpasteTask(GradientTask):
+    """A residual network learns to tell normal pictures from those with a defect.
+
+    Differs: the whole picture is not shifted; the paper does not say by how much.
+    """
+
+    optimizer: Optimizer = Optimizer(
+        "sgd", 0.03, "cosine", weight_decay=3e-5, momentum=0.9
+    )
+    objective: str = hp(
+        "3way",
+        "classes: normal, patch and scar, all three of every picture; or binary: "
+        "normal and the synthesizer's variant",
+        choices=("3way", "binary"),
+    )
+    augment: float = hp(
+        0.1, "colour jitter of the whole picture before anything", low=0, high=0.5
+    )
+    blocks: tuple[int, int, int, int] = hp(
+        (2, 2, 2, 2), "residual blocks per stage; the default is ResNet-18", low=1
+    )
+    width: int = hp(64, "channels of the first stage", low=1)
+    head_layers: int = hp(1, "layers as wide as the embedding in the head", low=0)
+    head_width: int = hp(128, "width of the head's last layer", low=1)
+    crop_frac: float | None = hp(
+        None,
+        "learn and detect on windows of this fraction of both sides (0.25 in the "
+        "paper, for localisation); none: on whole pictures",
+        low=0.05,
+        high=1.0,
+    )
+    stride_frac: float = hp(
+        1 / 64, "between windows when detecting, as a fraction", low=0.001, high=1.0
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.objective == "3way" and self.synth.variant != "normal":
+            raise SettingError(
+                f"cutpaste: variant is '{self.synth.variant}', but objective 3way draws "
+                "a patch and a scar of every picture; leave variant out, or use "
+                "objective: binary"
+            )
+
+    def network(self, **options: Any) -> classifier.EmbeddingClassifier:
+        """The classifier of these settings."""
+        return classifier.EmbeddingClassifier(
+            classes=3 if self.objective == "3way" else 2,
+            blocks=self.blocks,
+            width=self.width,
+            head_layers=self.head_layers,
+            head_width=self.head_width,
+            **options,
+        )
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        made = self.network().init(key, batch.pictures[:1], False)
+        return made["params"], made["batch_stats"]
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        images, labels = self.examples(key, batch)
+        network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
+        found, new = network.apply(
+            {"params": params, "batch_stats": statistics},
+            images,
+            True,
+            mutable=["batch_stats"],
+        )
+        logits = found["logits"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        right = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+        return losses.mean(), (new["batch_stats"], {"accuracy": right.mean()})
+
+    def examples(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[Float[Array, "n h w c"], Int[Array, " n"]]:
+        """What the network sees in a step, and its classes: first the normal pictures,
+        then their patches, then their scars."""
+        if batch.ready is None:
+            batch = self._augmented(key, batch)
+        elif self.crop_frac is not None:
+            raise SettingError(
+                "cutpaste: crop_frac cuts windows before the defect is put in, but "
+                "ready anomalies are whole pictures; leave one of them out"
+            )
+        drawn = [self.draw(key, batch)]
+        three = self.objective == "3way"
+        if three and batch.ready is None:
+            scars = replace(self.synth, variant="scar")
+            drawn += [replace(self, synth=scars, objective="binary").draw(key, batch)]
+        labels = [d.label if three else d.anomalous.astype(jnp.int32) for d in drawn]
+        return (
+            jnp.concatenate([batch.pictures, *(d.image for d in drawn)]),
+            jnp.concatenate([jnp.zeros_like(labels[0]), *labels]),
+        )
+
+    def detector(self) -> "CutpasteDetector":
+        return CutpasteDetector(self.network(), self.crop_frac, self.stride_frac)
+
+    def _augmented(self, key: Key[Array, ""], batch: Examples) -> Examples:
+        """The normal pictures with their jitter, cut to windows if asked."""
+        kinds = ("brightness", "contrast", "saturation", "hue")
+        strength = dict.fromkeys(kinds, self.augment)
+
+        def one(key, inputs):
+            image = color.jitter(stream(key, "jitter"), inputs.image, **strength)
+            spatial = (image, inputs.foreground, inputs.region)
+            if self.crop_frac is not None:
+                window = windows.part_of(image.shape[:2], self.crop_frac)
+                spatial = windows.random_window(stream(key, "crop"), spatial, window)
+            image, foreground, region = spatial
+            return inputs.replace(image=image, foreground=foreground, region=region)
+
+        keys = self.example_keys(key, batch, "augment")
+        inputs = batch.inputs.replace(image=batch.pictures)
+        return batch.replace(inputs=jax.vmap(one)(keys, inputs))
 
 
-def _as_float(value: Array | float) -> Float[Array, ""]:
-    return jnp.asarray(value, jnp.float32)
+@dataclass(frozen=True)
+class CutpasteDetector(Detector):
+    """Distance of the embedding from a Gaussian density of normal embeddings.
 
+    On whole pictures the map is Grad-CAM of the log-odds of any anomaly; on windows (of
+    `crop_frac`) it is their distances, spread, and the largest of them is the score.
+    """
 
-def _between(u: Float[Array, ""], bounds: tuple[float, float]) -> Float[Array, ""]:
-    return bounds[0] + (bounds[1] - bounds[0]) * u
+    network: classifier.EmbeddingClassifier
+    crop_frac: float | None = None
+    stride_frac: float = 1 / 64
+
+    def calibrate(
+        self, variables: PyTree, pictures: Iterable[UInt8[Any, "b h w c"]]
+    ) -> PyTree:
+        found = [np.asarray(self._embeddings(variables, batch)) for batch in pictures]
+        return {**variables, "density": fit_gaussian(np.concatenate(found))}
+
+    def score(
+        self, variables: PyTree, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+        shape = image.shape[:2]
+        if self.crop_frac is None:
+            found = classifier.classify(self.network, variables, image[None])
+            where = classifier.grad_cam(self.network, variables, found, shape)
+            return where, self._distances(variables, found)[0]
+        window = windows.part_of(shape, self.crop_frac)
+        strides = windows.part_of(shape, self.stride_frac)
+        starts = windows.starts(shape, window, strides)
+
+        def of_row(y):
+            crops = windows.cut(image, y, starts[1], window)
+            found = classifier.classify(self.network, variables, crops)
+            return self._distances(variables, found)
+
+        # Row by row: all windows at once would fill the memory.
+        grid = lax.map(of_row, jnp.asarray(starts[0]))
+        return windows.spread(grid, shape, window, starts), grid.max()
+
+    @partial(jax.jit, static_argnums=0)
+    def _embeddings(self, variables, pictures):
+        images = jnp.asarray(pictures, jnp.float32) / 255
+        if self.crop_frac is not None:
+            window = windows.part_of(images.shape[1:3], self.crop_frac)
+            images = windows.tiles(images, window)
+        return classifier.unit_length(
+            classifier.classify(self.network, variables, images)["pooled"]
+        )
+
+    def _distances(self, variables, found):
+        each = jax.vmap(lambda feature: mahalanobis(variables["density"], feature))
+        return each(classifier.unit_length(found["pooled"]))
