@@ -1,88 +1,36 @@
-"""NSA: patches of another normal picture, blended in by solving a Poisson equation."""
+"""NSA: patches of another normal picture, blended in by solving a Poisson equation; a
+network that learns how strongly every pixel has changed.
+"""
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from anojax.core import Card
-from anojax.methods._nsa_settings import NsaSettings
-from anojax.ops.blend import allowed, local_synthesis
-from anojax.ops.overlap import overlap_counts
-from anojax.ops.patches import (
-    bounded_size,
-    box_in_window,
-    centres_within,
-    choose_crop,
-    controlled_size,
-    resized_crop,
+from anojax.core import Card, hp
+from anojax.methods._nsa_patches import (
+    Draw,
+    NsaPatches,
+    cut_window,
+    with_leftovers,
 )
-from anojax.ops.placement import integral_image, random_pixel
-from anojax.ops.poisson import EROSION_PX, clone_masked, clone_window
-from anojax.ops.rank import binary_median, disk_median
+from anojax.nn.losses import l2, soft_bce
+from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalise
+from anojax.ops.blend import local_synthesis
+from anojax.optim import Optimizer
 from anojax.random import stream
+from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
-
-# With control over the count, so many patches can be asked for.
-_MOST_PATCHES = 8
-# The public code's solver fails on smaller ones; the rule is kept at 256 x 256.
-_LEAST_PIXELS = 50
-# OpenCV's 3 pixels would hide most patches in pictures smaller than this.
-_FULL_EROSION_SIDE = 128
-
-
-class _Scene(NamedTuple):
-    """What the patches of one picture have in common, in grey levels."""
-
-    source: Float[Array, "h w c"]
-    """The other picture."""
-    objects: tuple[Float[Array, "h w 1"], Float[Array, "h w 1"]] | None
-    """Where the object is in the source and in the picture."""
-    source_sums: Float[Array, "h1 w1"] | None
-    region: Float[Array, "h w 1"] | None
-    factor: Float[Array, ""] | None
-    box_px: Float[Array, ""] | None
-    """Area of each pasted box, if it is controlled."""
-    aspect: Float[Array, ""] | None
-
-
-class _Draw(NamedTuple):
-    """The random numbers of a patch; in the scan, with a leading axis."""
-
-    active: Bool[Array, "*n"]
-    half_frac: Float[Array, "*n 2"]
-    """Half-height and half-width in the source."""
-    scale: Float[Array, "*n"]
-    source_tries: Float[Array, "*n k 2"]
-    """Centres in the source, in [0, 1) of their range."""
-    tries: Float[Array, "*n k 2"]
-    """Centres in the picture, likewise."""
-    region_key: Key[Array, "*n"]
-    """For centres in the picture, if a region is given."""
-
-
-class _Patch(NamedTuple):
-    """A patch in the window in which it is pasted."""
-
-    levels: Float[Array, "p c q"]
-    area: Bool[Array, "p 1 q"]
-    """What it labels."""
-    corner: Int[Array, "2"]
-    """Of the window, in the picture."""
-    offset: tuple[Int[Array, ""], Int[Array, ""]]
-    """Of the patch, in the window."""
-    size: tuple[Int[Array, ""], Int[Array, ""]]
-    found: Bool[Array, ""]
-    """Whether there was a place for it."""
 
 
 @dataclass(frozen=True)
-class Nsa(NsaSettings):
+class Nsa(NsaPatches):
     """Natural synthetic anomalies: Poisson-blended patches of another normal picture.
 
     Up to `max_patches` rectangles of the source are resized and blended into the
@@ -132,7 +80,7 @@ class Nsa(NsaSettings):
         scene = self._scene(key, inputs, levels, draws.active.sum())
         window = self._window(inputs)
 
-        def step(state: tuple, draw: _Draw) -> tuple:
+        def step(state: tuple, draw: Draw) -> tuple:
             after, labelled, pasted = state
             # Two branches rather than one: the compiler would resize the patch anew
             # for every difference of neighbours that the blending takes.
@@ -141,7 +89,7 @@ class Nsa(NsaSettings):
                 lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(choose)
             )
             patch = lax.cond(draw.active, choose, lambda: nothing)
-            old = _cut(after, labelled, patch.corner, window)
+            old = cut_window(after, labelled, patch.corner, window)
             new = lax.cond(
                 patch.found,
                 lambda: self._paste(scene, patch, *old),
@@ -158,242 +106,103 @@ class Nsa(NsaSettings):
         mask, alpha = self._label(before, after, labelled, scene.factor)
         aux = {"patches": pasted}
         new = after.transpose(0, 2, 1) / 255.0
-        return local_synthesis(inputs, new, mask, alpha=alpha, aux=aux)
-
-    def _draw(self, key: Key[Array, ""], inputs: Inputs) -> _Draw:
-        """All random numbers but the factor of the continuous label."""
-        count, limit = inputs.controls.count, self.law("max_patches")
-        n = limit if count is None else max(limit, _MOST_PATCHES)
-        size, gate, resize, place = jax.random.split(stream(key, "shape"), 4)
-        if count is None:
-            active = jax.random.bernoulli(gate, 0.5, (n,)).at[0].set(True)
-        else:
-            active = jnp.arange(n) < jnp.maximum(jnp.round(count).astype(jnp.int32), 1)
-        scale, offset = self.law("gamma")
-        # A Gamma variable of shape 2 is the sum of two exponential ones.
-        half = offset + scale * jax.random.exponential(size, (n, 2, 2)).sum(axis=-1)
-        factor = 1.0 + 0.5 * jax.random.normal(resize, (n,))
-        # Without objects the first place is as good as any.
-        tries = (n, self.tries if self._knows_objects(inputs) else 1, 2)
-        return _Draw(
-            active,
-            half,
-            jnp.clip(factor, *self.law("resize")),
-            jax.random.uniform(stream(key, "source"), tries),
-            jax.random.uniform(place, tries),
-            jax.random.split(place, n),
-        )
-
-    def _scene(
-        self, key: Key[Array, ""], inputs: Inputs, levels: Array, patches: Array
-    ) -> _Scene:
-        source = jnp.round(inputs.source * 255.0)
-        factor, box_px, controls = None, None, inputs.controls
-        if self.label == "continuous":
-            factor = jax.random.uniform(
-                stream(key, "blend"), (), minval=0.05, maxval=0.95
-            )
-        if controls.area is not None:
-            whole = jnp.ones_like(levels[..., :1])
-            body = whole if inputs.foreground is None else inputs.foreground
-            side = jnp.sqrt(controls.area * body.sum() / patches.astype(jnp.float32))
-            # The rim of a box hardly changes, so it does not count.
-            box_px = (side + 2.0 * (1 + _erosion_px(levels.shape))) ** 2
-        objects, sums = None, None
-        if self._knows_objects(inputs):
-            objects = (
-                self._object(source, inputs.source_foreground),
-                self._object(levels, inputs.foreground),
-            )
-            sums = integral_image(objects[0])
-        region = None if inputs.region is None else allowed(inputs)
-        return _Scene(source, objects, sums, region, factor, box_px, controls.aspect)
-
-    def _knows_objects(self, inputs: Inputs) -> bool:
-        given = inputs.foreground is not None or inputs.source_foreground is not None
-        return given or self.law("background") is not None
-
-    def _object(
-        self, levels: Float[Array, "h w c"], given: Float[Array, "h w 1"] | None
-    ) -> Float[Array, "h w 1"]:
-        """The object of a picture: the one given, or what is not background."""
-        if given is not None:
-            return given
-        if self.law("background") is None:
-            return jnp.ones_like(levels[..., :1])
-        level, tolerance = self.law("background")
-        # Plane by plane: four times as fast on CPU as reducing an innermost axis.
-        mean = sum(levels[..., c : c + 1] for c in range(levels.shape[2]))
-        distance = jnp.abs(mean / levels.shape[2] - level)
-        return binary_median((distance > tolerance).astype(jnp.float32), size_px=7)
-
-    def _window(self, inputs: Inputs) -> tuple[int, int]:
-        """Static size of the window in which a patch of any size fits."""
-        shape = inputs.image.shape[:2]
-        if inputs.controls.area is not None:
-            return shape
-        _, high = self.bounds_px(shape)
-        # Whole vectors are faster than a remainder.
-        return tuple(min(n, -(-m // 8) * 8) for n, m in zip(shape, high, strict=True))
-
-    def _choose(self, scene: _Scene, draw: _Draw, window: tuple[int, int]) -> _Patch:
-        """Take a patch from the source and find a place for it."""
-        shape = scene.source.shape[:2]
-        crop, in_source = self._crop(scene, draw)
-        size = self._size(scene, draw, crop, shape)
-        box, in_place = self._place(scene, draw, crop, size, shape, window)
-        corner = jnp.minimum(box, np.subtract(shape, window).astype(np.int32))
-        offset = (box[0] - corner[0], box[1] - corner[1])
-        least = min(_LEAST_PIXELS, _LEAST_PIXELS * shape[0] * shape[1] // 256**2)
-        found = in_source & in_place & ((size[0] - 2) * (size[1] - 2) >= least)
-        resized = partial(
-            resized_crop, crop=crop, size=size, window=window, offset=offset
-        )
-        area = box_in_window(window, offset, size).transpose(0, 2, 1)
-        if scene.objects is not None:
-            theirs = scene.objects[1].transpose(0, 2, 1)
-            theirs = lax.dynamic_slice(theirs, (corner[0], 0, corner[1]), area.shape)
-            area &= (resized(scene.objects[0]) >= 0.5) | (theirs > 0.5)
-        # OpenCV resizes bytes to bytes.
-        levels = jnp.floor(resized(scene.source) + 0.5)
-        return _Patch(levels, area, corner, offset, size, found)
-
-    def _paste(
-        self,
-        scene: _Scene,
-        patch: _Patch,
-        old: Float[Array, "p c q"],
-        labelled: Float[Array, "p 1 q"],
-    ) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
-        """The window with the patch blended in, and what is labelled in it."""
-        mixed = self.law("clone") == "mixed"
-        (y, x), (height, width) = patch.offset, patch.size
-        if self.domain == "mask":
-            given = (patch.levels, old, patch.area.astype(jnp.float32))
-            new = clone_masked(*(v.transpose(0, 2, 1) for v in given), mixed=mixed)
-            new = new.transpose(0, 2, 1)
-        else:
-            # The outermost ring of the patch is not used.
-            box = (y + 1, y + height - 1, x + 1, x + width - 1)
-            erosion = _erosion_px(scene.source.shape)
-            new = clone_window(patch.levels, old, box, mixed=mixed, erosion_px=erosion)
-        if scene.factor is not None:
-            # Differs: the factor weakens the change instead of the guidance field,
-            # which is the same thing because the equation is linear.
-            new = old + scene.factor * (new - old)
-        kept = labelled > 0.5
-        if self.merge == "overwrite":
-            window = (old.shape[0], old.shape[2])
-            inside = box_in_window(window, patch.offset, patch.size)
-            kept &= ~inside.transpose(0, 2, 1)
-        # OpenCV truncates.
-        new = jnp.floor(jnp.clip(new, 0.0, 255.0))
-        return new, (kept | patch.area).astype(jnp.float32)
-
-    def _crop(
-        self, scene: _Scene, draw: _Draw
-    ) -> tuple[tuple[Array, ...], Bool[Array, ""]]:
-        """Where the patch is taken: ``(y0, x0, height, width)``, and if there is."""
-        shape = scene.source.shape[:2]
-        low, high = (np.asarray(v, np.float32) for v in self.bounds_px(shape))
-        half = jnp.clip(draw.half_frac * np.asarray(shape, np.float32), low, high)
-        margin = tuple(int(v) for v in low)
-        centres = centres_within(draw.source_tries, margin, shape)
-        return choose_crop(
-            centres,
-            half.astype(jnp.int32),
-            shape,
-            sums=scene.source_sums,
-            least_frac=self.law("min_object_frac"),
-        )
-
-    def _size(
-        self, scene: _Scene, draw: _Draw, crop: tuple, shape: tuple[int, int]
-    ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-        """Height and width of the pasted box."""
-        low, high = self.bounds_px(shape)
-        size = bounded_size(crop[2:], draw.scale, low, high)
-        if scene.box_px is None and scene.aspect is None:
-            return size
-        if scene.box_px is not None:
-            # A margin of one pixel all around, and one more for odd sizes.
-            high = tuple(max(n - 3, 1) for n in shape)
-        return controlled_size(size, high, area_px=scene.box_px, aspect=scene.aspect)
-
-    def _place(
-        self,
-        scene: _Scene,
-        draw: _Draw,
-        crop: tuple,
-        size: tuple,
-        shape: tuple[int, int],
-        window: tuple[int, int],
-    ) -> tuple[Int[Array, "2"], Bool[Array, ""]]:
-        """Corner of the pasted box, and whether there is a place for it."""
-        margin = tuple(v // 2 + 1 for v in size)
-        if scene.region is None:
-            centres = centres_within(draw.tries, margin, shape)
-        else:
-            keys = jax.random.split(draw.region_key, draw.tries.shape[0])
-            pixels = jax.vmap(random_pixel, in_axes=(0, None))(keys, scene.region)
-            stops = [n - m - 1 for n, m in zip(shape, margin, strict=True)]
-            centres = jnp.clip(
-                jnp.stack(pixels, -1), jnp.stack(margin)[None], jnp.stack(stops)[None]
-            )
-        corners = centres - (jnp.stack(margin) - 1)[None]
-        if scene.objects is None:
-            return corners[0], jnp.bool_(True)
-        ours = resized_crop(scene.objects[0], crop, size, window=window)
-        inside = box_in_window(window, (0, 0), size)
-        ours = (inside & (ours.transpose(0, 2, 1) >= 0.5)).astype(jnp.float32)
-        common = overlap_counts(scene.objects[1], ours, corners[:, 0], corners[:, 1])
-        held, whole = ours.sum(), (size[0] * size[1]).astype(jnp.float32)
-        good = common.astype(jnp.float32) > self.min_overlap_frac * held
-        good &= held > self.law("min_object_frac") * whole
-        return corners[jnp.argmax(good)], good.any()
-
-    def _label(
-        self, before: Array, after: Array, labelled: Array, factor: Array | None
-    ) -> tuple[Float[Array, "h w 1"], Float[Array, "h w 1"]]:
-        """Where the picture changed visibly, and alpha: how much."""
-        channels = before.shape[1]
-        # Whole numbers: the mean over three channels is a multiple of 1/3.
-        change = (jnp.abs(after - before).sum(axis=1) * labelled[:, 0])[..., None]
-        changed = (change > self.tolerance * channels).astype(jnp.float32)
-        mask = binary_median(changed, size_px=5)
-        if self.label == "binary":
-            return mask, mask
-        if self.label == "continuous":
-            return mask, mask * factor
-        total = (change * mask)[..., 0].astype(jnp.int32)
-        bits = (255 * channels).bit_length()
-        total = disk_median(total, radius_px=5, bits=bits)
-        # Only so many values can occur: a table, exact to the last bit.
-        level = np.arange(255 * channels + 1) / channels
-        if self.label == "intensity":
-            table = level / 255
-        else:
-            slope, midpoint = self.law("logistic")
-            table = 1 / (1 + np.exp(-slope * (level - midpoint)))
-        table = jnp.asarray(table.astype(np.float32))
-        alpha = table.at[total].get(mode="promise_in_bounds")[..., None]
-        return mask, mask * alpha
+        out = local_synthesis(inputs, new, mask, alpha=alpha, aux=aux)
+        return out if self.exact else with_leftovers(inputs, new, out)
 
 
-def _erosion_px(shape: tuple[int, ...]) -> int:
-    share = min(1.0, min(shape[:2]) / _FULL_EROSION_SIDE)
-    return max(1, round(EROSION_PX * share))
+@dataclass(frozen=True)
+class NsaTask(GradientTask):
+    """An encoder-decoder learns the soft label of every pixel.
 
+    Differs: pictures are shifted within a mirrored border, where the public code crops
+    a slightly larger picture; the source is not augmented, and nothing is rotated.
+    """
 
-def _cut(
-    after: Float[Array, "h c w"],
-    labelled: Float[Array, "h 1 w"],
-    corner: Int[Array, "2"],
-    window: tuple[int, int],
-) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
-    """The window at `corner` of both."""
-    place, (height, width) = (corner[0], 0, corner[1]), window
-    return tuple(
-        lax.dynamic_slice(v, place, (height, v.shape[1], width))
-        for v in (after, labelled)
+    synth: Nsa
+    optimizer: Optimizer = Optimizer("adam", 1e-3, "cosine")
+    width: int = hp(
+        64, "channels of the first stage of the encoder, a multiple of 4", low=4
     )
+    flip_share: float = hp(
+        0.5, "share of pictures turned upside down; 0 for objects", low=0, high=1
+    )
+    shift_frac: float = hp(
+        1 / 64, "pictures are shifted by up to this fraction", low=0, high=0.25
+    )
+
+    def network(self, **options: Any) -> ResNetAutoencoder:
+        """The network of these settings; one number per pixel."""
+        return ResNetAutoencoder(width=self.width, **options)
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        x = imagenet_normalise(batch.pictures[:1])
+        made = self.network().init(key, x, False)
+        return made["params"], made["batch_stats"]
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        if batch.ready is None:
+            keys = self.example_keys(key, batch, "augment")
+            batch = batch.replace(inputs=jax.vmap(self._moved)(keys, batch.inputs))
+        out = self.draw(key, batch)
+        network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
+        found, new = network.apply(
+            {"params": params, "batch_stats": statistics},
+            imagenet_normalise(out.image),
+            True,
+            mutable=["batch_stats"],
+        )
+        intensity = self.synth.label == "intensity"
+        loss = (
+            l2(nn.relu(found), out.alpha) if intensity else soft_bce(found, out.alpha)
+        )
+        metrics = {"labelled": out.mask.mean()}
+        return loss, (new["batch_stats"], metrics)
+
+    def detector(self) -> "NsaDetector":
+        return NsaDetector(self.network(), self.synth.label == "intensity")
+
+    def _moved(self, key: Key[Array, ""], inputs: Inputs) -> Inputs:
+        """Flipped and shifted: the picture and its masks, exact to the pixel."""
+        h, w = inputs.image.shape[:2]
+        flip = jax.random.bernoulli(stream(key, "flip"), self.flip_share)
+        pad = tuple(round(self.shift_frac * side) for side in (h, w))
+        room = 2 * np.asarray(pad, np.int32) + 1
+        y, x = jax.random.randint(stream(key, "shift"), (2,), 0, room)
+
+        def move(v):
+            v = jnp.where(flip, v[::-1], v)
+            v = jnp.pad(v, [(p, p) for p in pad] + [(0, 0)], mode="reflect")
+            return lax.dynamic_slice(v, (y, x, 0), (h, w, v.shape[2]))
+
+        spatial = (inputs.image, inputs.foreground, inputs.region)
+        image, foreground, region = jax.tree.map(move, spatial)
+        return inputs.replace(image=image, foreground=foreground, region=region)
+
+
+@dataclass(frozen=True)
+class NsaDetector(Detector):
+    """The network's output is the map, and the mean of the map the picture's score."""
+
+    network: ResNetAutoencoder
+    intensity: bool = False
+    """The output is an intensity (cut at 0); otherwise a logit."""
+
+    def score(
+        self, variables: PyTree, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+        found = self.network.apply(
+            {"params": variables["params"], "batch_stats": variables["statistics"]},
+            imagenet_normalise(image[None]),
+            False,
+        )[0, ..., 0]
+        found = nn.relu(found) if self.intensity else nn.sigmoid(found)
+        return found, found.mean()
