@@ -1,0 +1,254 @@
+"""RIAD: cells of a grid are removed, and a network learns to put them back."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from anojax.core import Card, Synthesizer, hp
+from anojax.errors import AnojaxError, SettingError
+from anojax.nn import losses
+from anojax.nn.smoothing import mean_filter
+from anojax.nn.unet import InpaintingUNet
+from anojax.ops.blend import allowed, local_synthesis
+from anojax.ops.cells import cover, partition
+from anojax.optim import Optimizer
+from anojax.random import example_key, stream
+from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
+from anojax.types import Inputs, PyTree, Synthesis
+
+
+@dataclass(frozen=True)
+class Riad(Synthesizer):
+    """Removes a third of the cells of a grid, drawn at random, from a picture.
+
+    `Controls.severity` fades the holes in. `Controls.area` is the removed fraction, in
+    whole cells, of which there is at least one.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Reconstruction by inpainting for visual anomaly detection",
+        authors="Vitjan Zavrtanik, Matej Kristan, Danijel Skočaj",
+        venue="Pattern Recognition",
+        year=2021,
+        url="https://doi.org/10.1016/j.patcog.2020.107706",
+        paradigm="handcrafted",
+        family="inpainting",
+        level="image",
+        controls=("severity", "area"),
+        code_url="https://github.com/plutoyuxie/"
+        "Reconstruction-by-inpainting-for-visual-anomaly-detection",
+        code_licence="none stated (unofficial)",
+        fidelity="statistics",
+        differences=(
+            "A cell size is drawn for every picture, not once for a batch.",
+            "Cells at the lower and right border are cut where the size of the picture "
+            "is no multiple of theirs.",
+            "Asking for an area is an addition; without it one of the disjoint sets is "
+            "removed.",
+            "The masked copies of a batch share their normalisation statistics; the "
+            "public code passes them through the network one after the other.",
+        ),
+        unverified=(
+            "Whether the paper's zero is mid grey, as in its ports, or black: fill.",
+        ),
+    )
+
+    cells_px: tuple[int, ...] = hp(
+        (2, 4, 8, 16), "sides of a cell in pixels; one is drawn", low=1, high=1024
+    )
+    parts: int = hp(3, "disjoint sets of cells; one is removed", low=2, high=64)
+    fill: float = hp(
+        0.5, "value of removed pixels; 0.5 is zero to the network", low=0, high=1
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.cells_px:
+            raise SettingError("riad: cells_px is empty; give at least one size")
+
+    def synthesize(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Synthesis:
+        del params
+        removed, cell = self._at_drawn_size(key, partial(self._removed, inputs))
+        new = jnp.full_like(inputs.image, self.fill)
+        mask = removed.astype(jnp.float32)[..., None]
+        return local_synthesis(inputs, new, mask, aux={"cell_px": cell})
+
+    def partition(
+        self, key: Key[Array, ""], shape: tuple[int, int]
+    ) -> Int[Array, "h w"]:
+        """The set of every pixel, of which `synthesize` removes the first (0).
+
+        With the key of the example: the same cells as in its synthetic picture.
+        """
+        divide = partial(partition, shape=shape, parts=self.parts)
+        return self._at_drawn_size(key, divide)[0]
+
+    def _at_drawn_size(self, key, function):
+        order, size = jax.random.split(stream(key, "shape"))
+        index = jax.random.randint(size, (), 0, len(self.cells_px))
+        branches = [partial(function, cell_px=cell) for cell in self.cells_px]
+        cells = jnp.asarray(self.cells_px, jnp.int32)
+        return lax.switch(index, branches, order), cells[index]
+
+    def _removed(self, inputs: Inputs, key: Key[Array, ""], *, cell_px: int):
+        h, w = inputs.image.shape[:2]
+        if inputs.controls.area is None:
+            return partition(key, (h, w), cell_px=cell_px, parts=self.parts) == 0
+        where = allowed(inputs)
+        where = jnp.ones((h, w, 1)) if where is None else where
+        whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
+        area_px = jnp.asarray(inputs.controls.area, jnp.float32) * whole
+        return cover(key, where[..., 0], area_px, cell_px=cell_px)
+
+
+def remove(
+    pictures: Float[Array, "b h w c"],
+    sets: Int[Array, "b h w"],
+    *,
+    parts: int,
+    fill: float,
+) -> Float[Array, "n h w c"]:
+    """Every picture `parts` times, each time without another of its sets."""
+    holes = jnp.where(_members(sets, parts), jnp.float32(fill), pictures[:, None])
+    return holes.reshape(-1, *pictures.shape[1:])
+
+
+def assemble(
+    filled: Float[Array, "n h w c"], sets: Int[Array, "b h w"], *, parts: int
+) -> Float[Array, "b h w c"]:
+    """One picture from `parts`: every pixel from the one where it had been removed."""
+    filled = filled.reshape(-1, parts, *filled.shape[1:])
+    return jnp.sum(jnp.where(_members(sets, parts), filled, 0.0), axis=1)
+
+
+@dataclass(frozen=True)
+class RiadDetector(Detector):
+    """Where the inpainted picture has other edges than the picture.
+
+    The removed cells are the same for all pictures, so that a score is no matter of
+    chance.
+    """
+
+    synth: Riad = Riad()
+    width: int = 64
+    smoothing_radius_px: int = 10
+    seed: int = 0
+    """Of the removed cells."""
+
+    def score(
+        self, variables: PyTree, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+        key, parts, shape = jax.random.key(self.seed), self.synth.parts, image.shape[:2]
+        sets = [
+            partition(jax.random.fold_in(key, cell), shape, cell_px=cell, parts=parts)
+            for cell in self.synth.cells_px
+        ]
+        fill, picture = _signed(self.synth.fill), _signed(image)[None]
+        network = InpaintingUNet(channels=image.shape[-1], width=self.width)
+        weights = {
+            "params": variables["params"],
+            "batch_stats": variables["statistics"],
+        }
+
+        def difference(one):
+            holes = remove(picture, one, parts=parts, fill=fill)
+            filled = assemble(network.apply(weights, holes, False), one, parts=parts)
+            return 1 - jnp.mean(losses.msgms_map(picture, filled), -1, keepdims=True)
+
+        # One size after the other: all at once would take four times the memory.
+        found = jnp.mean(lax.map(difference, jnp.stack(sets)[:, None]), axis=0)
+        found = mean_filter(found, 2 * self.smoothing_radius_px + 1)[0, ..., 0]
+        return found, jnp.max(found)
+
+
+@dataclass(frozen=True)
+class RiadTask(GradientTask):
+    """Inpainting: each third of a picture is predicted from the other two.
+
+    The loss is squared error + dissimilarity of gradients at four scales + structural
+    dissimilarity, on pictures in [-1, 1].
+    """
+
+    synth: Riad
+    optimizer: Optimizer = Optimizer(
+        "adam", 1e-4, schedule="drops", drops=((250 / 300, 0.1),), weight_decay=1e-5
+    )
+    width: int = hp(64, "channels of the first block", low=1, high=1024)
+    gms_weight: float = hp(1.0, "of the dissimilarity of gradients", low=0.0)
+    ssim_weight: float = hp(1.0, "of the structural dissimilarity", low=0.0)
+    smoothing_radius_px: int = hp(
+        10, "the map is averaged over squares that reach this far", low=0, high=256
+    )
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        made = self._network(batch, Reduce()).init(key, batch.pictures[:1], False)
+        return made["params"], made["batch_stats"]
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        if batch.ready is not None:
+            raise AnojaxError(
+                "riad removes every part of a picture in turn and cannot learn from "
+                "ready anomalies, which lack one part; give data.input, not data.ready"
+            )
+        pictures, parts = _signed(batch.pictures), self.synth.parts
+        sets = self._partitions(key, batch)
+        holes = remove(pictures, sets, parts=parts, fill=_signed(self.synth.fill))
+        filled, new = self._network(batch, reduce).apply(
+            {"params": params, "batch_stats": statistics},
+            holes,
+            True,
+            mutable=["batch_stats"],
+        )
+        result = assemble(filled, sets, parts=parts)
+        metrics = {
+            "l2": losses.l2(result, pictures),
+            "gms": losses.msgms(result, pictures),
+            "ssim": losses.ssim(result, pictures),
+        }
+        total = metrics["l2"] + self.gms_weight * metrics["gms"]
+        total += self.ssim_weight * metrics["ssim"]
+        return total, (new["batch_stats"], metrics)
+
+    def detector(self) -> RiadDetector:
+        return RiadDetector(self.synth, self.width, self.smoothing_radius_px)
+
+    def _partitions(self, key, batch):
+        own = stream(key, self.synth.name)  # the key of the synthetic pictures
+        keys = jax.vmap(lambda i: example_key(own, i))(batch.ids)
+        shape = batch.inputs.image.shape[1:3]
+        return jax.vmap(lambda k: self.synth.partition(k, shape))(keys)
+
+    def _network(self, batch, reduce):
+        return InpaintingUNet(
+            channels=batch.inputs.image.shape[-1],
+            width=self.width,
+            dtype=self.compute_dtype,
+            axis_name=reduce.axis,
+        )
+
+
+def _signed(values):
+    """From [0, 1] to the network's [-1, 1]."""
+    return 2 * values - 1
+
+
+def _members(sets: Int[Array, "b h w"], parts: int) -> Bool[Array, "b p h w 1"]:
+    each = np.arange(parts, dtype=np.int32)[None, :, None, None, None]
+    return sets[:, None, ..., None] == each
