@@ -152,6 +152,11 @@ class NsaSettings(Synthesizer):
         "labels of overlapping patches: joined, or the later one's",
         choices=("or", "overwrite"),
     )
+    exact: bool = hp(
+        True,
+        "put back changed pixels that are outside the mask; false leaves them, as the "
+        "public code does",
+    )
 
     def __post_init__(self):
         super().__post_init__()

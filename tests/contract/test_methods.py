@@ -98,10 +98,16 @@ def check_values(out, image):
     assert not out.alpha[out.mask == 0].any()
 
 
-each = pytest.mark.parametrize("name", NAMES)
-local = pytest.mark.parametrize(
-    "name", [n for n in NAMES if registry.get(n).card.level == "image"]
-)
+def over(names):
+    """One parameter per method; all tests of a method run in the same worker."""
+    marks = pytest.mark.xdist_group
+    return pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=marks(n)) for n in names]
+    )
+
+
+each = over(NAMES)
+local = over(n for n in NAMES if registry.get(n).card.level == "image")
 
 
 @each
@@ -173,9 +179,9 @@ def test_same_key_same_pixels_other_key_other_pixels(name):
 @each
 def test_pixels_do_not_depend_on_batch_or_devices(name):
     out = plain(name)
-    for other in (run(name, devices=8), run(name, devices=3)):
-        for a, b in zip(jax.tree.leaves(out), jax.tree.leaves(other), strict=True):
-            assert np.array_equal(a, b)
+    other = run(name, devices=8)
+    for a, b in zip(jax.tree.leaves(out), jax.tree.leaves(other), strict=True):
+        assert np.array_equal(a, b)
     part = run(name, ids=[5, 2, 7])
     assert np.array_equal(part.image, out.image[[5, 2, 7]])
     assert np.array_equal(part.mask, out.mask[[5, 2, 7]])
@@ -222,9 +228,7 @@ def test_severity_zero_is_the_identity_and_more_is_more(name):
     assert _compiled.cache_info().misses <= misses + 1
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if "area" in registry.get(n).card.controls]
-)
+@over(n for n in NAMES if "area" in registry.get(n).card.controls)
 def test_area_is_honoured(name):
     sizes = [run(name, ids=range(16), area=a).mask.mean() for a in (0.02, 0.12)]
     assert sizes[0] < sizes[1]
