@@ -8,7 +8,7 @@ computing every branch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import jax
@@ -134,7 +134,7 @@ def batch(
     return Batch(synth, bank, uint8, strategy, devices)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("example",))
 

@@ -17,7 +17,7 @@ from anojax.errors import AnojaxError
 from anojax.ops import poisson
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.random import stream
-from anojax.types import Inputs, PyTree, Synthesis
+from anojax.types import Inputs, PyTree
 
 
 def chain(*synths: Synthesizer) -> Synthesizer:
@@ -143,7 +143,9 @@ class _Composite(Synthesizer):
 
     def init(self, key, inputs: Inputs) -> PyTree:
         keys = jax.random.split(key, len(self._parts()))
-        return tuple(p.init(k, inputs) for p, k in zip(self._parts(), keys, strict=True))
+        return tuple(
+            p.init(k, inputs) for p, k in zip(self._parts(), keys, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -292,9 +294,7 @@ class _WithBlend(_Composite):
         # Painted everywhere: the gradients across the outline must be the source's.
         everywhere = inputs.replace(foreground=None, region=None)
         painted = self.base.paint(params[0], key, everywhere, jnp.ones_like(mask))
-        new = poisson.clone_masked(
-            painted.image, inputs.image, mask, mixed=self.mixed
-        )
+        new = poisson.clone_masked(painted.image, inputs.image, mask, mixed=self.mixed)
         return local_synthesis(
             inputs, new, mask, alpha=painted.alpha, severity="done"
         ).replace(aux=painted.aux)

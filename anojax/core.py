@@ -118,9 +118,7 @@ class Synthesizer(abc.ABC):
         return {}
 
     @final
-    def apply(
-        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
-    ) -> Synthesis:
+    def apply(self, params: PyTree, key: Key[Array, ""], inputs: Inputs) -> Synthesis:
         """Synthesize one anomaly: pure, one example, static shapes.
 
         Raises:

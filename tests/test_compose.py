@@ -81,7 +81,9 @@ def test_with_source_keeps_the_shapes(data):
 def test_with_blend_leaves_no_seam():
     ramp = np.linspace(60, 180, 56).astype(np.uint8)
     images = np.broadcast_to(ramp[None, None, :, None], (N, 48, 56, 3)).copy()
-    flat = np.broadcast_to(np.uint8([10, 90, 200, 250])[:, None, None, None], (4, 48, 56, 3))
+    flat = np.broadcast_to(
+        np.uint8([10, 90, 200, 250])[:, None, None, None], (4, 48, 56, 3)
+    )
     smooth = images, anojax.Bank(flat.copy())
     blended = compose.with_blend(DESTSEG, "poisson")
     plain, blended = run(DESTSEG, smooth), run(blended, smooth)

@@ -180,7 +180,12 @@ def test_the_batch_inside_a_step_gives_the_same_pixels(pictures):
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([-1], "whole numbers"), ([2**32], "largest"), ([0.5], "whole numbers"), ([], "empty")],
+    [
+        ([-1], "whole numbers"),
+        ([2**32], "largest"),
+        ([0.5], "whole numbers"),
+        ([], "empty"),
+    ],
 )
 def test_bad_ids(pictures, ids, message):
     with pytest.raises(AnojaxError, match=message):

@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(f"\nLook at     {out / 'gallery.jpg'}   (of each method its most visible result)")
+    print(
+        f"\nLook at     {out / 'gallery.jpg'}   (of each method its most visible result)"
+    )
     print(f"and at      {reports[0]}   (open in a browser)")
     print("Your turn:  anojax synth --method cutpaste,draem --input DIR --output RUN")
     return 0

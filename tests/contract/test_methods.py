@@ -133,7 +133,9 @@ def test_settings_say_what_they_mean(name):
         high = field.metadata["high"]
         value = getattr(synth, field.name)
         if high is not None and value is not None:
-            bad = tuple(high + 1 for _ in value) if isinstance(value, tuple) else high + 1
+            bad = (
+                tuple(high + 1 for _ in value) if isinstance(value, tuple) else high + 1
+            )
             with pytest.raises(AnojaxError, match=field.name):
                 with_settings(synth, **{field.name: bad})
     assert cls(**settings(synth)) == synth and hash(synth) == hash(cls())
@@ -204,7 +206,9 @@ def test_mask_within_foreground_and_region(name):
     assert not (out.mask * (1 - legal * object_)).any()
     assert out.anomalous.mean() >= 0.5
     image = before()[np.arange(16) % N]
-    assert np.array_equal(out.image[out.mask[..., 0] == 0], image[out.mask[..., 0] == 0])
+    assert np.array_equal(
+        out.image[out.mask[..., 0] == 0], image[out.mask[..., 0] == 0]
+    )
 
 
 @local
