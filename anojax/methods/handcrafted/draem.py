@@ -1,16 +1,28 @@
-"""DRAEM: an augmented texture, blended in under a thresholded Perlin field."""
+"""DRAEM: an augmented texture, blended in under a thresholded Perlin field; a network
+that paints it out again, and one that sees where the two pictures disagree.
+"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
 from anojax.methods._perlin_shape import PerlinShape
+from anojax.nn import losses
+from anojax.nn.blocks import Network
+from anojax.nn.smoothing import mean_filter
+from anojax.nn.unet import DiscriminativeUNet, ReconstructiveUNet
 from anojax.ops.blend import local_synthesis
+from anojax.ops.geometry import rotate
 from anojax.ops.texture_augment import three_of_ten
+from anojax.optim import Optimizer
 from anojax.random import stream
+from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -45,6 +57,8 @@ class Draem(PerlinShape):
             "that expect RGB.",
             "Turning three in ten normal pictures by up to 90 degrees, and keeping "
             "half of them clean, is left to training.",
+            "The range of the structural similarity is 1 in every step; the public code "
+            "widens it where a reconstruction leaves [-0.5, 128].",
         ),
     )
 
@@ -78,3 +92,149 @@ class Draem(PerlinShape):
             severity="done",
             aux={"texture_weight": weight},
         )
+
+
+class DraemNetwork(Network):
+    """The reconstruction of a picture, and logits of normal and anomalous from both.
+
+    Sides must be multiples of 32.
+    """
+
+    reconstructive_width: int = 128
+    discriminative_width: int = 64
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], train: bool
+    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w 2"]]:
+        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        clean = ReconstructiveUNet(
+            channels=x.shape[-1],
+            width=self.reconstructive_width,
+            name="reconstructive",
+            **common,
+        )(x, train)
+        logits = DiscriminativeUNet(
+            width=self.discriminative_width, name="discriminative", **common
+        )(jnp.concatenate([clean, x], axis=-1), train)
+        return clean, logits
+
+
+@dataclass(frozen=True)
+class DraemDetector(Detector):
+    """The probability of an anomaly at every pixel; its smoothed peak is the score."""
+
+    network: DraemNetwork
+    smoothing_radius_px: int = 10
+
+    def score(
+        self, variables: PyTree, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+        weights = {
+            "params": variables["params"],
+            "batch_stats": variables["statistics"],
+        }
+        _, logits = self.network.apply(weights, image[None], False)
+        found = jax.nn.softmax(logits)[..., 1:]
+        smooth = mean_filter(found, 2 * self.smoothing_radius_px + 1)
+        return found[0, ..., 0], jnp.max(smooth)
+
+
+@dataclass(frozen=True)
+class DraemTask(GradientTask):
+    """Both networks at once: the second one's loss reaches the first through its input.
+
+    The loss is squared error + structural dissimilarity of the reconstruction + focal
+    loss of the segmentation.
+    """
+
+    synth: Draem
+    optimizer: Optimizer = Optimizer(
+        "adam", 1e-4, schedule="drops", drops=((0.8, 0.2), (0.9, 0.2))
+    )
+    reconstructive_width: int = hp(
+        128, "channels of the first block that reconstructs", low=1, high=1024
+    )
+    discriminative_width: int = hp(
+        64, "channels of the first block that segments", low=1, high=1024
+    )
+    clean_share: float = hp(0.5, "share of pictures left clean", low=0.0, high=1.0)
+    rotated_share: float = hp(
+        0.3,
+        "share of pictures turned by up to 90 degrees before synthesis, 0 where parts "
+        "never turn; ready anomalies stay upright",
+        low=0.0,
+        high=1.0,
+    )
+    ssim_weight: float = hp(1.0, "of the structural dissimilarity", low=0.0)
+    smoothing_radius_px: int = hp(
+        10,
+        "for the score, the map is averaged over squares that reach this far",
+        low=0,
+        high=256,
+    )
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        made = self._network().init(key, batch.pictures[:1], False)
+        return made["params"], made["batch_stats"]
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        if self.rotated_share and batch.ready is None:
+            keys = self.example_keys(key, batch, "rotation")
+            inputs = batch.inputs.replace(image=batch.pictures)
+            turn = partial(turned, share=self.rotated_share)
+            batch = batch.replace(inputs=jax.vmap(turn)(keys, inputs))
+        out = self.draw(key, batch, clean_share=self.clean_share)
+        (clean, logits), new = self._network(
+            dtype=self.compute_dtype, axis_name=reduce.axis
+        ).apply(
+            {"params": params, "batch_stats": statistics},
+            out.image,
+            True,
+            mutable=["batch_stats"],
+        )
+        metrics = {
+            "l2": losses.l2(clean, batch.pictures),
+            "ssim": losses.ssim(clean, batch.pictures),
+            "focal": losses.focal(logits, out.mask[..., 0].astype(jnp.int32)),
+        }
+        total = metrics["l2"] + self.ssim_weight * metrics["ssim"] + metrics["focal"]
+        metrics["anomalous"] = jnp.mean(out.anomalous.astype(jnp.float32))
+        return total, (new["batch_stats"], metrics)
+
+    def detector(self) -> DraemDetector:
+        return DraemDetector(self._network(), self.smoothing_radius_px)
+
+    def _network(self, **how) -> DraemNetwork:
+        return DraemNetwork(
+            reconstructive_width=self.reconstructive_width,
+            discriminative_width=self.discriminative_width,
+            **how,
+        )
+
+
+def turned(key: Key[Array, ""], inputs: Inputs, *, share: float) -> Inputs:
+    """With probability `share` the picture turned by up to 90 degrees to either side.
+
+    Foreground and region turn with it, and black swings in.
+    """
+    whether, how_far = jax.random.split(key)
+    asked = jax.random.bernoulli(whether, share)
+    angle = (jax.random.uniform(how_far) - 0.5) * jnp.pi
+
+    def mask(x):
+        x = (x > 0).astype(jnp.float32)
+        return jnp.where(asked, rotate(x, angle, method="nearest"), x)
+
+    image = jnp.where(asked, rotate(inputs.image, angle), inputs.image)
+    foreground, region = jax.tree.map(mask, (inputs.foreground, inputs.region))
+    return inputs.replace(image=image, foreground=foreground, region=region)
