@@ -1,15 +1,26 @@
-"""DRAEM: the augmented texture, the blend, and the law of the public code."""
+"""DRAEM: the augmented texture, the blend, the law of the public code, and training."""
 
 import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
+from task_checks import assert_same_step, examples, first_state, grey_pictures, train
 
 import anojax
-from anojax.types import Controls, Inputs
+from anojax.methods.handcrafted.draem import (
+    Draem,
+    DraemDetector,
+    DraemNetwork,
+    DraemTask,
+    turned,
+)
+from anojax.optim import Optimizer
+from anojax.task import Examples, score_batch
+from anojax.types import Bank, Controls, Inputs
 
 N = 48
 
@@ -107,3 +118,109 @@ def test_same_distribution_as_the_public_code():
         reference = ref[name][~np.isnan(ref[name])]
         # 1 % of pairs of such samples from one law exceed 0.085.
         assert ks_2samp(values, reference).statistic < 0.085, name
+
+
+TASK = DraemTask(
+    Draem(augment=False),
+    steps=10,
+    reconstructive_width=4,
+    discriminative_width=4,
+    optimizer=Optimizer("sgd", 0.01),
+)
+BANK = Bank(np.random.default_rng(0).integers(0, 255, (3, 32, 32, 1), np.uint8))
+
+
+def test_parameters_of_the_paper():
+    task = DraemTask(Draem())
+    image = jax.ShapeDtypeStruct((2, 256, 256, 3), np.uint8)
+    batch = Examples(Inputs(image=image), jax.ShapeDtypeStruct((2,), np.uint32))
+    params = jax.eval_shape(task.init, jax.random.key(0), batch).params
+    count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in params.items()}
+    assert count == {"reconstructive": 69_048_579, "discriminative": 28_374_146}
+    rates = [float(task.optimizer.rate(step, 700)) for step in (559, 560, 629, 630)]
+    np.testing.assert_allclose(rates, [1e-4, 2e-5, 2e-5, 4e-6], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train(TASK, examples(grey_pictures()), steps=TASK.steps, bank=BANK)
+
+
+def test_loss_falls(trained):
+    _, log = trained
+    values = [row["loss"] for row in log]
+    assert values[-1] < 0.8 * values[0], values
+    total = sum(log[0][name] for name in ("l2", "ssim", "focal"))
+    assert values[0] == pytest.approx(total, rel=1e-5)
+    assert 0 < log[0]["anomalous"] < 1
+
+
+def test_eight_devices_equal_one():
+    batch = examples(grey_pictures())
+    assert_same_step(*(train(TASK, batch, devices=n, bank=BANK) for n in (1, 8)))
+
+
+def test_detector_gives_probabilities(trained):
+    state, _ = trained
+    detector, variables = TASK.detector(), TASK.variables(state)
+    maps, scores = score_batch(detector, variables, grey_pictures(3))
+    assert maps.shape == (3, 32, 32) and scores.shape == (3,)
+    assert maps.min() >= 0 and maps.max() <= 1
+    assert (scores > 0).all() and (scores <= np.max(maps, axis=(1, 2))).all()
+
+
+class Echo(DraemNetwork):
+    """Finds what is white."""
+
+    def __call__(self, x, train):
+        sure = 100 * (x - 0.5)
+        return x, jnp.concatenate([-sure, sure], axis=-1)
+
+
+def test_score_is_the_peak_of_the_smoothed_map():
+    images = np.zeros((2, 64, 64, 1), np.float32)
+    images[0, 30, 20] = images[1] = 1
+    maps, scores = score_batch(
+        DraemDetector(Echo()), {"params": {}, "statistics": {}}, images
+    )
+    np.testing.assert_allclose(maps, images[..., 0], atol=1e-6)
+    np.testing.assert_allclose(scores, [1 / 441, 1], rtol=1e-5)
+
+
+def test_segmentation_teaches_the_reconstruction():
+    """No gradient is stopped between the networks: logits move with the first one."""
+    batch = examples(grey_pictures(1))
+    state, network = first_state(TASK, batch), TASK.detector().network
+    images, first = batch.pictures, state.params["reconstructive"]
+
+    def logits(head):
+        params = state.params | {"reconstructive": first | {"head": head}}
+        variables = {"params": params, "batch_stats": state.statistics}
+        return network.apply(variables, images, False)[1]
+
+    head = jax.tree.map(jnp.asarray, first["head"])
+    slope = jax.jit(lambda x: jax.jvp(logits, (x,), (x,))[1])(head)
+    assert np.abs(slope).max() > 1e-4
+
+
+def test_masks_turn_with_the_picture(key):
+    y, x = np.mgrid[:33, :40]
+    inside = ((x > 28) & (abs(y - 16) < 5))[..., None]
+    inputs = Inputs(jnp.asarray(inside, jnp.float32), jnp.asarray(inside, jnp.uint8))
+    keys = jax.random.split(key, 400)
+
+    def turn(share):
+        many = jax.jit(jax.vmap(lambda k: turned(k, inputs, share=share)))
+        return jax.tree.map(np.asarray, many(keys))
+
+    out = turn(0.3)
+    np.testing.assert_array_equal(np.unique(out.foreground), [0, 1])
+    # Nearest and bilinear agree but for the rim.
+    assert (np.abs(out.image - out.foreground) > 0.9).mean() < 1e-3
+    same = (out.image == inside).all((1, 2, 3))
+    assert abs(same.mean() - 0.7) < 4 * np.sqrt(0.3 * 0.7 / 400)
+    assert out.region is None
+    assert (turn(0.0).image == inside).all()
+    always = turn(1.0).image
+    # Up to 90 degrees to either side: the block to the right never goes to the left.
+    assert always[:, :, :12].max() < 1e-3
