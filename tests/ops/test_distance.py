@@ -25,10 +25,14 @@ def test_equals_scipy(seed):
 
 def test_single_hole_and_no_hole():
     mask = np.ones((20, 33, 1), np.float32)
-    np.testing.assert_array_equal(distance_transform(jnp.asarray(mask)), np.full_like(mask, 53))
+    np.testing.assert_array_equal(
+        distance_transform(jnp.asarray(mask)), np.full_like(mask, 53)
+    )
     mask[4, 30] = 0
     expected = ndimage.distance_transform_edt(mask[..., 0])
-    np.testing.assert_allclose(distance_transform(jnp.asarray(mask))[..., 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        distance_transform(jnp.asarray(mask))[..., 0], expected, rtol=1e-6
+    )
 
 
 def test_signed_distance_changes_sign_at_the_edge():
