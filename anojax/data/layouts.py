@@ -90,7 +90,7 @@ def _category(folder: Path, *inner: str) -> Path | None:
     return None
 
 
-def _tested(
+def tested_in(
     root: Path, normal: str, suffixes: tuple[str, ...]
 ) -> tuple[tuple[TestPicture, ...], tuple[Path, ...]]:
     """The pictures under ``test/<defect>`` with masks ``ground_truth/<defect>``."""
@@ -114,7 +114,7 @@ def _trained(folder: Path, normal: str, layout: str) -> Source | None:
     root = _category(folder, "train", normal)
     if root is None:
         return None
-    test, masks = _tested(root, normal, ("_mask", "", "_gt"))
+    test, masks = tested_in(root, normal, ("_mask", "", "_gt"))
     foreground = root / "foreground"
     return Source(
         category=root.name,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from anojax.data.folders import discover
-from anojax.data.layouts import GOOD, Source, TestPicture, _tested
-from anojax.data.testset import TestSet, _read
+from anojax.data.layouts import GOOD, Source, TestPicture, tested_in
+from anojax.data.testset import TestSet, read_test_picture
 from anojax.errors import DataError
 
 
@@ -70,7 +70,7 @@ def _source(folder: Path) -> Source:
     if trained or not (folder / "test").is_dir():
         return discover(folder)
     normal = "good" if (folder / "test" / "good").is_dir() else "ok"
-    test, masks = _tested(folder, normal, ("_mask", "", "_gt"))
+    test, masks = tested_in(folder, normal, ("_mask", "", "_gt"))
     return Source(folder.name, (), "mvtec", folder, test, masks)
 
 
@@ -91,7 +91,7 @@ def read_in_parts(
     with ThreadPoolExecutor() as pool:
         for begin in range(0, len(pictures), size):
             part = pictures[begin : begin + size]
-            read = list(pool.map(lambda one: _read(one, shape, gray), part))
+            read = list(pool.map(lambda one: read_test_picture(one, shape, gray), part))
             for one, (image, _) in zip(part, read, strict=True):
                 channels = channels or image.shape[-1]
                 if image.shape[-1] != channels:

@@ -47,7 +47,7 @@ def read_test_set(
             "put some under test/<defect> with masks under ground_truth/<defect>"
         )
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda one: _read(one, shape, gray), pictures))
+        read = list(pool.map(lambda one: read_test_picture(one, shape, gray), pictures))
     images, masks = zip(*read, strict=True)
     channels = {image.shape[-1] for image in images}
     if len(channels) > 1:
@@ -58,7 +58,7 @@ def read_test_set(
     return TestSet(np.stack(images), np.stack(masks), defects)
 
 
-def _read(one: TestPicture, shape: tuple[int, int], gray: bool):
+def read_test_picture(one: TestPicture, shape: tuple[int, int], gray: bool):
     array = read_picture(one.path, gray=True if gray else None).array
     image = to_size(array, shape)
     if one.defect == GOOD:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
+import jax
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Layered, hp
@@ -47,3 +48,13 @@ class PerlinShape(Layered):
             rotation=self.rotation,
             on_empty=self.on_empty,
         )
+
+
+def drawn_opacity(
+    key: Key[Array, ""], inputs: Inputs, bounds: tuple[float, float]
+) -> Array:
+    """The severity asked for, or a uniform draw from the stream ``"blend"``."""
+    if inputs.controls.severity is not None:
+        return inputs.controls.severity
+    low, high = bounds
+    return jax.random.uniform(stream(key, "blend"), minval=low, maxval=high)

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
-from anojax.methods._perlin_shape import PerlinShape
+from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
 from anojax.ops.blend import local_synthesis
-from anojax.random import stream
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -57,10 +55,7 @@ class Destseg(PerlinShape):
         mask: Float[Array, "h w 1"],
     ) -> Synthesis:
         del params
-        weight = inputs.controls.severity
-        if weight is None:
-            low, high = self.texture_weight
-            weight = jax.random.uniform(stream(key, "blend"), minval=low, maxval=high)
+        weight = drawn_opacity(key, inputs, self.texture_weight)
         return local_synthesis(
             inputs,
             (1 - weight) * inputs.image + weight * inputs.source,

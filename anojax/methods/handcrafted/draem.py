@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
-from anojax.methods._perlin_shape import PerlinShape
+from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
 from anojax.nn import losses
 from anojax.nn.blocks import Network
 from anojax.nn.smoothing import mean_filter
@@ -80,10 +80,7 @@ class Draem(PerlinShape):
         texture = inputs.source
         if self.augment:
             texture = three_of_ten(stream(key, "source"), texture)
-        weight = inputs.controls.severity
-        if weight is None:
-            low, high = self.texture_weight
-            weight = jax.random.uniform(stream(key, "blend"), minval=low, maxval=high)
+        weight = drawn_opacity(key, inputs, self.texture_weight)
         return local_synthesis(
             inputs,
             (1 - weight) * inputs.image + weight * texture,

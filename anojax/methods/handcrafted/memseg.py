@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
 from anojax.errors import SettingError
-from anojax.methods._perlin_shape import PerlinShape
+from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
 from anojax.ops.blend import local_synthesis
 from anojax.ops.color import luma
 from anojax.ops.shapes import grid_shuffle
@@ -129,10 +129,7 @@ class Memseg(PerlinShape):
         del params
         inputs = self._on_object(inputs)
         structural, appearance = self._appearance(stream(key, "source"), inputs)
-        opacity = inputs.controls.severity
-        if opacity is None:
-            low, high = self.transparency
-            opacity = jax.random.uniform(stream(key, "blend"), minval=low, maxval=high)
+        opacity = drawn_opacity(key, inputs, self.transparency)
         # A difference, so that equal levels stay equal and truncation spares them.
         new = inputs.image + opacity * (appearance - inputs.image)
         if self.truncate:
