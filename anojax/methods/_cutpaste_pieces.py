@@ -1,5 +1,7 @@
 """Pieces that `cutpaste` cuts out: their place, their turning, their pixels."""
 
+import itertools
+import math
 from typing import NamedTuple
 
 import jax
@@ -17,7 +19,34 @@ class Piece(NamedTuple):
     height: Int[Array, ""]
     width: Int[Array, ""]
     angle: Float[Array, ""] | None
-    window: tuple[int, int]
+    windows: tuple[tuple[int, int], ...]
+    """Of which at least one holds the upright piece."""
+
+
+def windows(
+    largest_px: float, aspect: tuple[float, float], shape: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """Tall, square and wide windows that hold all boxes of up to that area.
+
+    Small ones first: a box fills little of the one window that would hold them all.
+    """
+    (h, w), (low, high) = shape, aspect
+    edges = [low * (high / low) ** (i / 3) for i in range(4)]
+    kinds = itertools.product((largest_px / 2, largest_px), itertools.pairwise(edges))
+    found = []
+    for area, (least, most) in kinds:
+        # A side that does not fit is cut, and the other one grows.
+        tall = max(math.sqrt(area / least), area / w)
+        wide = max(math.sqrt(area * most), area / h)
+        found.append((min(h, math.ceil(tall) + 1), min(w, math.ceil(wide) + 1)))
+    return tuple(dict.fromkeys(found))
+
+
+def first_that_holds(piece: Piece) -> Int[Array, ""]:
+    """Index of the first window in which the upright piece has room."""
+    rooms = np.array(piece.windows, np.int32)
+    holds = (piece.height <= rooms[:, 0]) & (piece.width <= rooms[:, 1])
+    return jnp.argmax(holds)
 
 
 def upright_extent(piece: Piece) -> tuple[Int[Array, ""], Int[Array, ""]]:
@@ -59,17 +88,16 @@ def choose_place(
 
 def within_piece(
     piece: Piece,
+    window: tuple[int, int],
     extent: tuple[Int[Array, ""], Int[Array, ""]],
     place: list[Int[Array, ""]],
     corner: list[Int[Array, ""]],
 ) -> tuple[Int[Array, "a b"], Int[Array, "a b"]]:
     """Row and column in the piece, before it was turned, of every window pixel."""
-    rows = np.arange(piece.window[0], dtype=np.int32)[:, None] + corner[0] - place[0]
-    columns = np.arange(piece.window[1], dtype=np.int32)[None] + corner[1] - place[1]
+    rows = np.arange(window[0], dtype=np.int32)[:, None] + corner[0] - place[0]
+    columns = np.arange(window[1], dtype=np.int32)[None] + corner[1] - place[1]
     if piece.angle is None:
-        return jnp.broadcast_to(rows, piece.window), jnp.broadcast_to(
-            columns, piece.window
-        )
+        return jnp.broadcast_to(rows, window), jnp.broadcast_to(columns, window)
     y = rows.astype(jnp.float32) + 0.5 - extent[0].astype(jnp.float32) / 2
     x = columns.astype(jnp.float32) + 0.5 - extent[1].astype(jnp.float32) / 2
     cos, sin = jnp.cos(piece.angle), jnp.sin(piece.angle)

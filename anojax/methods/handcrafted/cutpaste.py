@@ -127,15 +127,11 @@ class Cutpaste(Synthesizer):
             else pieces.as_float(asked.aspect)
         )
         height, width = placement.box_sides(area, aspect, shape)
-        window = shape
+        windows = (shape,)
         if asked.area is asked.aspect is asked.angle is None:
-            largest, (low, high) = self.area[1] * size, self.aspect
-            # A side that does not fit is cut, and the other one grows.
-            tall = max(math.sqrt(largest / low), largest / w)
-            wide = max(math.sqrt(largest * high), largest / h)
-            window = min(h, math.ceil(tall) + 1), min(w, math.ceil(wide) + 1)
+            windows = pieces.windows(self.area[1] * size, self.aspect, shape)
         angle = None if asked.angle is None else pieces.as_float(asked.angle)
-        return pieces.Piece(height, width, angle, window)
+        return pieces.Piece(height, width, angle, windows)
 
     def _aspect(self, coin: Float[Array, ""], u: Float[Array, ""]) -> Float[Array, ""]:
         low, high = self.aspect
@@ -163,21 +159,20 @@ class Cutpaste(Synthesizer):
             height, width = length.astype(jnp.int32), width.astype(jnp.int32)
             longest = math.hypot(self.scar_width_px[1], self.scar_length_px[1])
             room = math.ceil(longest * scale) + 3
-            window = min(shape[0], room), min(shape[1], room)
+            windows = ((min(shape[0], room), min(shape[1], room)),)
         else:
             height, width = placement.box_sides(area, aspect, shape)
-            window = shape
+            windows = (shape,)
         limit = math.radians(self.scar_rotation_deg)
         angle = pieces.between(u[2], (-limit, limit))
         angle = angle if asked.angle is None else pieces.as_float(asked.angle)
-        return pieces.Piece(height, width, angle, window)
+        return pieces.Piece(height, width, angle, windows)
 
     def _paste(
         self, key: Key[Array, ""], inputs: Inputs, piece: pieces.Piece
     ) -> tuple[Float[Array, "h w c"], Float[Array, "h w 1"]]:
         """The picture with the recoloured piece in it, and where the piece lies."""
-        image, window = inputs.image, piece.window
-        shape = image.shape[:2]
+        shape = inputs.image.shape[:2]
         u = jax.random.uniform(stream(key, "source"), (2,))
         source = [
             pieces.uniform_index(v, full - side)
@@ -187,11 +182,19 @@ class Cutpaste(Synthesizer):
         place = pieces.choose_place(
             stream(key, "place"), allowed(inputs), extent, shape
         )
+        paste = partial(self._paste_in, key, inputs.image, piece, source, extent, place)
+        if len(piece.windows) == 1:
+            return paste(piece.windows[0])
+        branches = [partial(paste, window) for window in piece.windows]
+        return lax.switch(pieces.first_that_holds(piece), branches)
+
+    def _paste_in(self, key, image, piece, source, extent, place, window):
+        shape = image.shape[:2]
         corner = [
             jnp.clip(p, 0, full - room)
             for p, full, room in zip(place, shape, window, strict=True)
         ]
-        row, column = pieces.within_piece(piece, extent, place, corner)
+        row, column = pieces.within_piece(piece, window, extent, place, corner)
         inside = (
             (row >= 0) & (row < piece.height) & (column >= 0) & (column < piece.width)
         )
