@@ -68,6 +68,9 @@ class SynthConfig:
     )
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Hyper-parameters by method, those that differ from the defaults."""
+    checkpoint: str | None = hp(
+        None, "training run whose method synthesizes with what it has learned"
+    )
     gray: bool = hp(False, "treat all pictures as single-channel")
     native: bool = hp(False, "write at each picture's own resolution and bit depth")
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")

@@ -191,6 +191,14 @@ class Layered(Synthesizer):
         return self.paint(params, key, inputs, self.shape(params, key, inputs))
 
 
+def learns(method: type[Synthesizer]) -> bool:
+    """Whether a method synthesizes with parameters that a training run must give.
+
+    It says so by having an `init` of its own; nothing else repeats it.
+    """
+    return method.init is not Synthesizer.init
+
+
 def settings(synth: Synthesizer) -> dict[str, Any]:
     """The hyper-parameters of a synthesizer as a plain dictionary."""
     return {f.name: getattr(synth, f.name) for f in dataclasses.fields(synth)}

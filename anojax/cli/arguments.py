@@ -68,6 +68,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
     for name in ("severity", "area", "aspect", "angle_deg"):
         add(_flag(name), metavar="X", help=_help(name))
     add("--defects", metavar="N", help=_help("defects"))
+    add("--checkpoint", metavar="RUN", help=_help("checkpoint"))
     add(
         "--set",
         action="append",
@@ -107,6 +108,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
     values = read_config_file(read_yaml(Path(args.config))) if args.config else {}
     kinds = field_types(SynthConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
+    words.add("checkpoint")
     for field in dataclasses.fields(SynthConfig):
         given = getattr(args, field.name, None)
         if given is None or field.name in ("methods", "settings", "size"):

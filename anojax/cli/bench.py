@@ -8,6 +8,8 @@ import sys
 from anojax.cli.arguments import add_common, parse_size, start_devices
 from anojax.errors import SettingError
 
+RANDOM = "learns; timed with random parameters"
+
 
 def register(subparsers) -> None:
     parser = subparsers.add_parser(
@@ -58,6 +60,7 @@ def _rows(args, synths, size):
 
     import jax
 
+    from anojax.core import learns
     from anojax.data import samples, textures
     from anojax.evaluation import speed
     from anojax.types import Bank
@@ -86,8 +89,11 @@ def _rows(args, synths, size):
             bandwidth=bandwidth,
             devices=devices,
         )
-        print(f"{row.method}: {row.images_per_s:,.0f} images/s", file=sys.stderr)
+        random = learns(type(synth))
+        note = f" ({RANDOM})" if random else ""
+        print(f"{row.method}: {row.images_per_s:,.0f} images/s{note}", file=sys.stderr)
         yield dataclasses.asdict(row) | {
+            "random_parameters": random,
             "device": f"{len(devices)} x {devices[0].device_kind}",
             "copy_bandwidth": bandwidth,
         }
@@ -107,7 +113,7 @@ _HEADS = (
 def _cells(row: dict) -> tuple[str, ...]:
     xla = row["xla_bytes"]
     return (
-        row["method"],
+        row["method"] + "*" * row["random_parameters"],
         f"{row['images_per_s']:,.0f}",
         f"{row['spread']:.0%}",
         f"{row['compile_s']:.1f}",
@@ -119,7 +125,10 @@ def _cells(row: dict) -> tuple[str, ...]:
 
 def _markdown(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(_HEADS) + " |", "|---|" + "--:|" * (len(_HEADS) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(_cells(r)) + " |" for r in rows])
+    lines += ["| " + " | ".join(_cells(r)) + " |" for r in rows]
+    if any(row["random_parameters"] for row in rows):
+        lines += ["", f"\\* {RANDOM}"]
+    return "\n".join(lines)
 
 
 def _print(rows: list[dict]) -> None:
@@ -138,3 +147,5 @@ def _print(rows: list[dict]) -> None:
         "to moving KiB/image at the measured copy bandwidth.",
         style="dim",
     )
+    if any(row["random_parameters"] for row in rows):
+        Console().print(f"* {RANDOM}", style="dim")

@@ -32,6 +32,7 @@ def register(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from anojax.cli.learned import load_parameters
     from anojax.cli.prepare import make_methods
     from anojax.data.check import Finding, check
     from anojax.errors import AnojaxError
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         batch=args.batch_size or max(64, 16 * len(devices)),
     )
     try:
-        make_methods(config)
+        make_methods(load_parameters(config)[0])
     except AnojaxError as error:
         methods = ", ".join(config.methods)
         findings.insert(0, Finding("error", str(error), methods, ""))

@@ -18,6 +18,7 @@ def register(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from anojax import registry
+    from anojax.core import learns
 
     if args.paradigm not in (None, *registry.SURVEY):
         raise UnknownName(
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
         )
     wanted = [p for p in registry.SURVEY if args.paradigm in (None, p)]
     cards = {n: c for n, c in registry.cards().items() if c.paradigm in wanted}
+    trained = {name for name in cards if learns(registry.get(name))}
     planned = [
         (paradigm, family, name)
         for paradigm in wanted
@@ -33,13 +35,13 @@ def run(args: argparse.Namespace) -> int:
         if name in registry.planned()
     ]
     if args.json:
-        print(json.dumps(_as_json(cards, planned), indent=1))
+        print(json.dumps(_as_json(cards, trained, planned), indent=1))
         return 0
-    _print(cards, planned)
+    _print(cards, trained, planned)
     return 0
 
 
-def _as_json(cards, planned) -> list[dict]:
+def _as_json(cards, trained, planned) -> list[dict]:
     available = [
         {
             "name": name,
@@ -50,6 +52,7 @@ def _as_json(cards, planned) -> list[dict]:
             "venue": card.venue,
             "year": card.year,
             "needs": list(card.needs),
+            "learns": name in trained,
             "controls": list(card.controls),
             "fidelity": card.fidelity,
         }
@@ -61,7 +64,7 @@ def _as_json(cards, planned) -> list[dict]:
     ]
 
 
-def _print(cards, planned) -> None:
+def _print(cards, trained, planned) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -73,7 +76,7 @@ def _print(cards, planned) -> None:
             name,
             card.paradigm,
             card.family.replace("_", " "),
-            ", ".join(card.needs) or "-",
+            ", ".join((*card.needs, *["training"] * (name in trained))) or "-",
             ", ".join(card.controls) or "-",
             card.fidelity,
         )

@@ -13,6 +13,7 @@ from PIL import Image
 
 import anojax
 from anojax import registry
+from anojax.cli.learned import Parameters, check_channels, with_parameters
 from anojax.config import SynthConfig, digest, to_dict
 from anojax.core import Synthesizer, settings, with_settings
 from anojax.data import folders, foregrounds, records, textures
@@ -31,12 +32,16 @@ class Prepared:
     """A request with everything that follows from it."""
 
     config: SynthConfig
+    methods: tuple[Synthesizer, ...]
+    """As they are set; those of the plan may have learned parameters."""
     plan: Plan
     source: folders.Source
     foreground: str
     """The decision in words, for the plan that is printed."""
     first: Pixels
     """The first readable picture, in its own resolution."""
+    parameters: Parameters | None
+    """Of the method that learns, if there is one."""
     resolved: dict[str, Any]
     """What goes into config.yaml."""
 
@@ -53,17 +58,29 @@ class Prepared:
 
     @property
     def settings(self) -> tuple[dict[str, Any], ...]:
-        """Hyper-parameters and controls of each method, for the manifest."""
+        """Hyper-parameters, controls and checkpoint of each method, for the manifest."""
         controls = self.config.controls()
-        return tuple(settings(synth) | controls for synth in self.plan.methods)
+        return tuple(
+            settings(synth) | controls | self._checkpoint(synth)
+            for synth in self.methods
+        )
+
+    def _checkpoint(self, synth: Synthesizer) -> dict[str, str]:
+        mine = self.parameters is not None and self.parameters.method == synth.name
+        return {"checkpoint": self.parameters.sha256} if mine else {}
 
 
-def prepare(config: SynthConfig) -> Prepared:
+def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepared:
     """Check a request against the methods and the pictures.
+
+    Args:
+      config: the request.
+      parameters: of the method that learns; see `load_parameters`.
 
     Raises:
       AnojaxError: a method cannot honour a control, a folder is missing or empty, no
-        picture can be read, or severity 0 would leave every picture unchanged.
+        picture can be read, severity 0 would leave every picture unchanged, or the
+        parameters do not fit.
     """
     methods = make_methods(config)
     source = folders.discover(config.input, layout=config.layout)
@@ -73,12 +90,19 @@ def prepare(config: SynthConfig) -> Prepared:
     region = _mask_reader(config.region, pictures, "region")
     foreground, decision = _foreground(config, source)
 
-    def load(index: int) -> Loaded:
+    def load_any(index: int) -> Loaded:
         return _load(config, pictures[index], index, foreground, region)
 
-    first = _first_usable(config, pictures, load)
+    first = _first_usable(config, pictures, load_any)
+
+    def load(index: int) -> Loaded:
+        loaded = load_any(index)
+        check_channels(parameters, loaded.image, first, pictures[index])
+        return loaded
+
+    shape = (*config.size, first.shape[-1])
     plan = Plan(
-        methods=methods,
+        methods=tuple(with_parameters(s, parameters, shape) for s in methods),
         pictures=pictures,
         seed=config.seed,
         load=load,
@@ -88,8 +112,10 @@ def prepare(config: SynthConfig) -> Prepared:
         count=config.count,
         keep_empty=config.keep_empty,
     )
-    resolved = _resolved(config, plan, source.root)
-    return Prepared(config, plan, source, decision, first, resolved)
+    resolved = _resolved(config, methods, pictures, source.root, parameters)
+    return Prepared(
+        config, methods, plan, source, decision, first, parameters, resolved
+    )
 
 
 def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
@@ -107,59 +133,6 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
         synth.check(asked)
         methods.append(synth)
     return tuple(methods)
-
-
-def describe(job: Prepared) -> str:
-    """The plan in a few lines, printed before the work."""
-    config, plan = job.config, job.plan
-    height, width, channels = job.first.shape
-    kind = "grey" if channels == 1 else "colour"
-    bits = 8 * job.first.dtype.itemsize
-    each = (
-        f"{config.per_image} per picture and method"
-        if config.count is None
-        else f"{config.count} per method"
-    )
-    out = "own resolution" if config.native else "{} x {}".format(*config.size)
-    lines = [
-        f"pictures    {len(plan.pictures)} in {config.input} "
-        f"({job.source.layout} layout, category {job.category}; the first is "
-        f"{width} x {height}, {kind}, {bits} bits)",
-        f"methods     {', '.join(config.methods)}",
-        f"settings    {_settings_words(job)}",
-        f"foreground  {job.foreground}",
-        f"region      {config.region or 'anywhere'}",
-    ]
-    if any("texture" in synth.needs for synth in plan.methods):
-        lines.append(f"textures    {config.textures or 'procedural'}")
-    lines.append(f"images      {plan.total} ({each}), {out}, seed {config.seed}")
-    return "\n".join(lines)
-
-
-def _settings_words(job: Prepared) -> str:
-    """What differs from the methods' defaults, and the controls."""
-    chosen = [
-        f"{synth.name}.{name}={value}"
-        for synth in job.plan.methods
-        for name, value in settings(synth).items()
-        if value != getattr(type(synth)(), name)
-    ]
-    chosen += [f"{name} {value:g}" for name, value in job.config.controls().items()]
-    return ", ".join(chosen) or "the methods' own"
-
-
-def summary_facts(job: Prepared, written: int) -> dict[str, str]:
-    """Short lines for the top of the report."""
-    return {
-        "pictures made": f"{written} from {len(job.plan.pictures)} normal pictures",
-        "input": job.resolved["request"]["input"],
-        "methods": ", ".join(job.config.methods),
-        "settings": _settings_words(job),
-        "foreground": job.foreground,
-        "seed": str(job.config.seed),
-        "note": "test pictures are made from the normal pictures in train/good; to "
-        "measure a detector, split the normal pictures first and make two runs",
-    }
 
 
 def make_output(job: Prepared, run: Path) -> Output:
@@ -202,25 +175,33 @@ def check_all(job: Prepared) -> None:
             pass
 
 
-def _resolved(config: SynthConfig, plan: Plan, root: Path) -> dict[str, Any]:
+def _resolved(
+    config: SynthConfig,
+    methods: tuple[Synthesizer, ...],
+    pictures: tuple[Path, ...],
+    root: Path,
+    parameters: Parameters | None,
+) -> dict[str, Any]:
     """The request with every default spelled out, the versions, and a hash of both."""
     from anojax.cli.env import versions
 
-    names = "\n".join(path.relative_to(root).as_posix() for path in plan.pictures)
+    names = "\n".join(path.relative_to(root).as_posix() for path in pictures)
     request = to_dict(config)
     # Absolute paths: the run can be verified from any working folder.
-    for name in ("input", "textures", "region", "foreground"):
+    for name in ("input", "textures", "region", "foreground", "checkpoint"):
         if request[name] not in (None, "auto", "none"):
             request[name] = str(Path(request[name]).expanduser().resolve())
-    request["settings"] = {s.name: _lists(settings(s)) for s in plan.methods}
+    request["settings"] = {s.name: _lists(settings(s)) for s in methods}
     resolved = {
         "request": request,
         "pictures": {
-            "count": len(plan.pictures),
+            "count": len(pictures),
             "names_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
         },
         "versions": {"anojax": anojax.__version__, **versions()},
     }
+    if parameters is not None:
+        resolved["checkpoint"] = parameters.facts
     return resolved | {"hash": digest(resolved)}
 
 

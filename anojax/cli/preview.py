@@ -38,7 +38,9 @@ def register(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from anojax.cli.prepare import describe, prepare
+    from anojax.cli.describe import describe
+    from anojax.cli.learned import load_parameters
+    from anojax.cli.prepare import prepare
     from anojax.data.files import make_folder
     from anojax.data.pipeline import synthesize
     from anojax.report import sheet
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg") or output.is_dir():
         raise DataError(f"--output {output}: name a picture that ends in .png or .jpg")
-    job = prepare(synthesis_config(args))
+    job = prepare(*load_parameters(synthesis_config(args), args.devices))
     quiet = args.quiet or args.json
     if not quiet:
         print(describe(job))

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_json(name: str, synth) -> dict:
-    from anojax.core import describe, field_types
+    from anojax.core import describe, field_types, learns
 
     kinds = field_types(synth)
     settings = [
@@ -40,14 +40,15 @@ def _as_json(name: str, synth) -> dict:
         }
         for field in dataclasses.fields(synth)
     ]
-    return {"name": name, **dataclasses.asdict(synth.card), "settings": settings}
+    facts = {"name": name, **dataclasses.asdict(synth.card), "learns": learns(synth)}
+    return facts | {"settings": settings}
 
 
 def _print(name: str, synth) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from anojax.core import CONTROLS, FIDELITY, NEEDS
+    from anojax.core import CONTROLS, FIDELITY, NEEDS, learns
 
     card = synth.card
     console = Console(highlight=False)
@@ -60,6 +61,11 @@ def _print(name: str, synth) -> None:
     facts.add_row("family", f"{card.paradigm}, {card.family.replace('_', ' ')}")
     needs = "; ".join(NEEDS[need] for need in card.needs)
     facts.add_row("needs", needs or "nothing beyond the normal pictures")
+    if learns(synth):
+        facts.add_row(
+            "training",
+            f"first anojax train configs/train/{name}.yaml, then --checkpoint RUN",
+        )
     others = [c for c in CONTROLS if c not in card.controls]
     honoured = ", ".join(card.controls) or "none"
     missing = f" (not: {', '.join(others)})" if others else ""

@@ -53,11 +53,13 @@ def _methods_help() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from anojax.cli.prepare import check_all, describe, fill_banks, prepare
+    from anojax.cli.describe import describe
+    from anojax.cli.learned import load_parameters
+    from anojax.cli.prepare import check_all, fill_banks, prepare
     from anojax.data.manifest import FINISHED, finished, tidy
 
-    config = synthesis_config(args)
-    job = prepare(config)
+    config, parameters = load_parameters(synthesis_config(args), args.devices)
+    job = prepare(config, parameters)
     run_folder = Path(args.output)
     quiet = args.quiet or args.json
     state = _state(run_folder, job.resolved, args.overwrite)
@@ -176,7 +178,7 @@ def _write(args, job, run: Path, devices, quiet: bool) -> dict[str, Any]:
 
 def _finish(job, run: Path, progress, config_text: str) -> dict[str, Any]:
     """Manifest, sheet and report; none of them depends on how long it took."""
-    from anojax.cli.prepare import summary_facts
+    from anojax.cli.describe import summary_facts
     from anojax.data.manifest import SHEET
     from anojax.report import html, sheet
 

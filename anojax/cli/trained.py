@@ -1,4 +1,4 @@
-"""From the folder of a training run back to its detector."""
+"""From the folder of a training run back to what it trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,19 @@ from anojax.training.checkpoint import load_variables
 from anojax.training.config import TrainConfig
 from anojax.training.run import MODEL
 from anojax.types import PyTree
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a finished training run."""
+
+    folder: Path
+    config: TrainConfig
+
+    @property
+    def model(self) -> Path:
+        """Where its results are."""
+        return self.folder / MODEL
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,8 @@ def load_trained(folder: str | Path) -> Trained:
       CheckpointError: the model is half-written, damaged or of another method.
       SettingError: the method has no detector.
     """
-    folder = Path(folder).expanduser()
-    config = _config(folder)
+    run = load_run(folder)
+    config = run.config
     synth_config = from_dict(
         SynthConfig,
         {"methods": [config.method], "settings": {config.method: config.settings}},
@@ -80,13 +93,24 @@ def load_trained(folder: str | Path) -> Trained:
     detector = task.detector()
     if detector is None:
         raise SettingError(f"{task.name} trains no detector; there is nothing to score")
-    if not (folder / MODEL).is_dir():
+    variables, _ = load_variables(run.model, method=task.name)
+    return Trained(run.folder, config, task, detector, variables)
+
+
+def load_run(folder: str | Path) -> Run:
+    """The configuration of a finished training run.
+
+    Raises:
+      RunError: the folder is missing, or holds no finished training run.
+    """
+    folder = Path(folder).expanduser()
+    run = Run(folder, _config(folder))
+    if not run.model.is_dir():
         raise RunError(
             f"{folder} holds no model yet; give the same 'anojax train' command again "
             "to finish the training"
         )
-    variables, _ = load_variables(folder / MODEL, method=task.name)
-    return Trained(folder, config, task, detector, variables)
+    return run
 
 
 def _config(folder: Path) -> TrainConfig:

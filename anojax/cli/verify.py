@@ -33,6 +33,9 @@ def register(subparsers) -> None:
     parser.add_argument(
         "--input", metavar="DIR", help="where the normal pictures are now"
     )
+    parser.add_argument(
+        "--checkpoint", metavar="RUN", help="where the training run is now"
+    )
     add_execution(parser)
     add_common(parser)
     parser.set_defaults(run=run)
@@ -43,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from anojax.data.pipeline import synthesize
 
     folder = Path(args.folder)
-    job, notes = _job(folder, args.input)
+    moved = {"input": args.input, "checkpoint": args.checkpoint}
+    job, notes = _job(folder, moved, args.devices)
     rows = _Rows(folder, job.plan, args.row)
     quiet = args.quiet or args.json
     if not quiet:
@@ -76,8 +80,9 @@ def run(args: argparse.Namespace) -> int:
     return _report(args, rows.count, problems, quiet)
 
 
-def _job(folder: Path, moved_to: str | None):
+def _job(folder: Path, moved: dict[str, str | None], devices: int | None):
     """The run's request, prepared again; and what differs without being wrong."""
+    from anojax.cli.learned import load_parameters
     from anojax.cli.prepare import prepare
     from anojax.config import SynthConfig, compare, from_dict, read_yaml
     from anojax.data.manifest import CONFIG, FINISHED
@@ -90,14 +95,22 @@ def _job(folder: Path, moved_to: str | None):
         )
     resolved = read_yaml(folder / CONFIG)
     config = from_dict(SynthConfig, resolved["request"])
-    if moved_to is not None:
-        config = dataclasses.replace(config, input=moved_to)
-    job = prepare(config)
+    if moved["checkpoint"] is not None and config.checkpoint is None:
+        raise SettingError(f"{folder} was made without a checkpoint; leave it out")
+    moved = {name: path for name, path in moved.items() if path is not None}
+    config = dataclasses.replace(config, **moved)
+    job = prepare(*load_parameters(config, devices))
     changed = compare(resolved["pictures"], job.resolved["pictures"])
     if changed:
         raise RunError(
             f"the pictures in {config.input} are not those of the run "
             f"({'; '.join(changed)}); give the right folder with --input"
+        )
+    other = compare(resolved.get("checkpoint", {}), job.resolved.get("checkpoint", {}))
+    if other:
+        raise RunError(
+            f"the training run in {config.checkpoint} is not the one that made this "
+            f"({'; '.join(other)}); give the right one with --checkpoint"
         )
     return job, compare(resolved["versions"], job.resolved["versions"])
 

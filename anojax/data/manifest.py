@@ -39,7 +39,8 @@ class Row:
     """None when the draw came out empty."""
     method: str
     settings: dict[str, Any]
-    """Hyper-parameters of the method and the controls that were asked for."""
+    """Hyper-parameters of the method, the controls that were asked for, and, if the
+    method learns, the checkpoint (sha256 of its parameters)."""
     seed: int
     example_id: int
     draw: int

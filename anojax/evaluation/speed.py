@@ -62,7 +62,10 @@ def measure(
     bandwidth: float,
     devices: list[jax.Device] | None = None,
 ) -> Speed:
-    """Time one method on uint8 `pictures` [N, H, W, C], repeated to the batch size."""
+    """Time one method on uint8 `pictures` [N, H, W, C], repeated to the batch size.
+
+    Methods that learn run with the random parameters of their `init`.
+    """
     devices = devices or jax.local_devices()
     run = batch(synth, bank=bank, uint8=True, devices=devices)
     images = np.resize(pictures, (batch_size, *pictures.shape[1:]))
@@ -71,23 +74,25 @@ def measure(
     )
     on_device = jax.device_put(Inputs(image=images), split)
     ids = np.arange(batch_size)
+    params = synth.init(jax.random.key(0), _one_example(images, bank))
+    params = jax.device_put(params, NamedSharding(split.mesh, PartitionSpec()))
 
     # Callers switch the persistent cache off: a hit would hide the cost.
     started = time.perf_counter()
-    compiled = run.lower({}, batch_size, on_device).compile()
+    compiled = run.lower(params, batch_size, on_device).compile()
     compile_s = time.perf_counter() - started
     # Fresh ids each time: the share of branches taken is that of a long run.
     rounds = iter(range(10**9))
 
     def once():
-        return run({}, 0, ids + batch_size * next(rounds), on_device)
+        return run(params, 0, ids + batch_size * next(rounds), on_device)
 
     once(), _timed(once)
     rates, end = [], time.perf_counter() + seconds
     while len(rates) < 3 or time.perf_counter() < end:
         rates.append(batch_size / _timed(once))
     median = statistics.median(rates)
-    border = _border_bytes(images, bank, run({}, 0, ids, on_device))
+    border = _border_bytes(images, bank, run(params, 0, ids, on_device))
     cost = compiled.cost_analysis() or {}
     accessed = cost.get("bytes accessed")
     return Speed(
@@ -101,6 +106,11 @@ def measure(
         xla_bytes=accessed and accessed * len(devices) / batch_size,
         copy_fraction=median * border / bandwidth,
     )
+
+
+def _one_example(images: np.ndarray, bank: Bank | None) -> Inputs:
+    source = None if bank is None else np.float32(bank.images[0]) / 255
+    return Inputs(image=np.float32(images[0]) / 255, source=source)
 
 
 def _timed(f) -> float:

@@ -22,6 +22,10 @@ from anojax.training.parallel import wait_for_all
 from anojax.types import PyTree
 
 Flat = dict[str, Any]
+Shapes = dict[str, tuple[tuple[int, ...], str]]
+
+SYNTHESIZER = "synthesizer"
+"""Beside the Detector's variables: the Synthesizer's parameters."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Record:
     """Examples seen, of all processes together."""
     key: tuple[int, ...]
     """Raw data of the run's key."""
-    shapes: dict[str, tuple[tuple[int, ...], str]]
+    shapes: Shapes
     """Name of every array -> shape and dtype."""
     config: dict[str, Any]
     """The resolved configuration of the run."""
@@ -62,7 +66,7 @@ def unflatten(flat: Flat) -> PyTree:
     return tree
 
 
-def shapes_of(tree: PyTree) -> dict[str, tuple[tuple[int, ...], str]]:
+def shapes_of(tree: PyTree) -> Shapes:
     """Shape and dtype of every array of a tree, by name."""
     return {k: (tuple(x.shape), str(x.dtype)) for k, x in flatten(tree).items()}
 
@@ -225,30 +229,74 @@ def restore_networks(
 
 
 def save_variables(
-    folder: Path, variables: PyTree, *, method: str, config: Mapping[str, Any]
+    folder: Path,
+    variables: PyTree,
+    *,
+    method: str,
+    config: Mapping[str, Any],
+    params: PyTree = None,
+    step: int = 0,
 ) -> None:
-    """Write what a Detector or Synthesizer needs after training; replaces the folder.
+    """Write what Detector and Synthesizer need after training; replaces the folder.
 
     Args:
       folder: for instance ``RUN/model``.
-      variables: nested dictionaries of arrays.
+      variables: of the Detector, nested dictionaries of arrays.
       method: whose they are.
       config: the resolved configuration of the run, to build the Detector again.
+      params: of the Synthesizer, if it learns.
+      step: how many updates it took.
     """
     if jax.process_index() == 0:
         shutil.rmtree(folder, ignore_errors=True)
     wait_for_all("the old model is gone")
-    record = Record(method, 0, 0, (), shapes_of(variables), dict(config))
+    everything = variables if params is None else {**variables, SYNTHESIZER: params}
+    record = Record(method, step, 0, (), shapes_of(everything), dict(config))
     writer = Checkpoints(folder)
-    writer.save(record, variables)
+    writer.save(record, everything)
     writer.close()
 
 
 def load_variables(folder: Path, *, method: str | None = None) -> tuple[PyTree, Record]:
-    """Read what `save_variables` wrote, as nested dictionaries of host arrays."""
+    """Read the Detector's part of what `save_variables` wrote, as nested dictionaries
+    of host arrays."""
     method = read_record(folder).method if method is None else method
     flat, record = restore_flat(folder, method=method)
-    return unflatten(flat), record
+    kept = {k: x for k, x in flat.items() if not k.startswith(f"{SYNTHESIZER}/")}
+    return unflatten(kept), record
+
+
+def load_params(folder: Path, *, method: str) -> tuple[Flat, Record]:
+    """Read the Synthesizer's part of what `save_variables` wrote, by name.
+
+    Raises:
+      CheckpointError: missing, half-written, of another method, or without that part.
+    """
+    flat, record = restore_flat(folder, method=method)
+    begin = f"{SYNTHESIZER}/"
+    found = {k.removeprefix(begin): x for k, x in flat.items() if k.startswith(begin)}
+    if not found:
+        raise CheckpointError(
+            f"{folder} holds no parameters of the synthesizer of '{method}'; "
+            "train it again with this version"
+        )
+    return found, record
+
+
+def arrange(flat: Flat, template: PyTree, *, path: Path) -> PyTree:
+    """Arrays by name, in the structure of a template.
+
+    Args:
+      flat: as `load_params` gives it.
+      template: arrays or their shapes.
+      path: where they come from, for the message.
+
+    Raises:
+      CheckpointError: they are not the arrays of the template.
+    """
+    _check_shapes(path, shapes_of(flat), shapes_of(template))
+    leaves = [flat[name] for name in flatten(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _finished(path: Path) -> bool:
@@ -305,23 +353,26 @@ def _check_fit(path: Path, record: Record, method: str, wanted: Flat | None) -> 
             f"checkpoint {path} is of method '{record.method}', not '{method}'; "
             "give a checkpoint of the same method"
         )
-    if wanted is None:
-        return
-    ours = {k: (tuple(x.shape), str(x.dtype)) for k, x in wanted.items()}
+    if wanted is not None:
+        ours = {k: (tuple(x.shape), str(x.dtype)) for k, x in wanted.items()}
+        _check_shapes(path, record.shapes, ours)
+
+
+def _check_shapes(path: Path, stored: Shapes, ours: Shapes) -> None:
     wrong = [
         f"{k} is {theirs[0]}, here {ours[k][0]}"
         if theirs[1] == ours[k][1]
         else f"{k} is {theirs[1]}, here {ours[k][1]}"
-        for k, theirs in record.shapes.items()
+        for k, theirs in stored.items()
         if k in ours and ours[k] != theirs
     ]
-    wrong += [f"{k} is not in it" for k in ours if k not in record.shapes]
-    wrong += [f"{k} is not wanted here" for k in record.shapes if k not in ours]
+    wrong += [f"{k} is not in it" for k in ours if k not in stored]
+    wrong += [f"{k} is not wanted here" for k in stored if k not in ours]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
             f"checkpoint {path} has another shape: {'; '.join(wrong[:3])}{more}; "
-            "use the settings it was trained with"
+            "use the settings and the kind of pictures it was trained with"
         )
 
 

@@ -12,7 +12,7 @@ from anojax.data.stream import Source, Stream
 from anojax.data.testset import TestSet
 from anojax.errors import SettingError
 from anojax.evaluation import detection
-from anojax.task import Task, score_batch
+from anojax.task import Task, TrainState, score_batch
 from anojax.training.checkpoint import Checkpoints, save_variables
 from anojax.training.loop import Evaluate, Outcome, Schedule, fit, starting_point
 from anojax.training.metrics_log import MetricsLog
@@ -124,19 +124,29 @@ def train(
                 open_file.close()
     if folder is not None and outcome.stopped_by is None:
         note("fit the detector to the normal pictures and write the model")
-        variables = finished_variables(task, outcome, source)
         save_variables(
-            Path(folder) / MODEL, variables, method=task.name, config=config or {}
+            Path(folder) / MODEL,
+            finished_variables(task, outcome, source),
+            method=task.name,
+            config=config or {},
+            params=synthesizer_params(task, outcome.state),
+            step=outcome.step,
         )
     return outcome
 
 
 def finished_variables(task: Task, outcome: Outcome, source: Source) -> PyTree:
-    """What the task's Detector (or Synthesizer) needs, calibrated on the pictures."""
+    """What the task's Detector needs, calibrated on the pictures."""
     variables, detector = task.variables(outcome.state), task.detector()
     if detector is None:
         return variables
     return jax.device_get(detector.calibrate(variables, pictures(source)))
+
+
+def synthesizer_params(task: Task, state: TrainState) -> PyTree:
+    """What the task's Synthesizer has learned: averaged, where there is an average."""
+    averaged = state.params if state.ema is None else state.ema
+    return task.params(state.replace(params=averaged))
 
 
 def detection_scores(task: Task, source: Source, test: TestSet) -> Evaluate:

@@ -1,0 +1,70 @@
+"""A request in words: for the screen before the work, and for the report after it."""
+
+from anojax.cli.learned import Parameters
+from anojax.cli.prepare import Prepared
+from anojax.core import settings
+
+
+def describe(job: Prepared) -> str:
+    """The plan in a few lines, printed before the work."""
+    config, plan = job.config, job.plan
+    height, width, channels = job.first.shape
+    kind = "grey" if channels == 1 else "colour"
+    bits = 8 * job.first.dtype.itemsize
+    each = (
+        f"{config.per_image} per picture and method"
+        if config.count is None
+        else f"{config.count} per method"
+    )
+    out = "own resolution" if config.native else "{} x {}".format(*config.size)
+    lines = [
+        f"pictures    {len(plan.pictures)} in {config.input} "
+        f"({job.source.layout} layout, category {job.category}; the first is "
+        f"{width} x {height}, {kind}, {bits} bits)",
+        f"methods     {', '.join(config.methods)}",
+        f"settings    {_settings_words(job)}",
+        f"foreground  {job.foreground}",
+        f"region      {config.region or 'anywhere'}",
+    ]
+    if any("texture" in synth.needs for synth in plan.methods):
+        lines.append(f"textures    {config.textures or 'procedural'}")
+    if job.parameters is not None:
+        words = _checkpoint_words(job.parameters, config.checkpoint)
+        lines.append(f"checkpoint  {words}")
+    lines.append(f"images      {plan.total} ({each}), {out}, seed {config.seed}")
+    return "\n".join(lines)
+
+
+def _settings_words(job: Prepared) -> str:
+    """What differs from the methods' defaults, and the controls."""
+    chosen = [
+        f"{synth.name}.{name}={value}"
+        for synth in job.methods
+        for name, value in settings(synth).items()
+        if value != getattr(type(synth)(), name)
+    ]
+    chosen += [f"{name} {value:g}" for name, value in job.config.controls().items()]
+    return ", ".join(chosen) or "the methods' own"
+
+
+def _checkpoint_words(parameters: Parameters, folder: str) -> str:
+    return f"{folder} ({parameters.method}, step {parameters.step})"
+
+
+def summary_facts(job: Prepared, written: int) -> dict[str, str]:
+    """Short lines for the top of the report."""
+    learned = {}
+    if job.parameters is not None:
+        folder = job.resolved["request"]["checkpoint"]
+        learned = {"checkpoint": _checkpoint_words(job.parameters, folder)}
+    return {
+        "pictures made": f"{written} from {len(job.plan.pictures)} normal pictures",
+        "input": job.resolved["request"]["input"],
+        "methods": ", ".join(job.config.methods),
+        "settings": _settings_words(job),
+        "foreground": job.foreground,
+        "seed": str(job.config.seed),
+        **learned,
+        "note": "test pictures are made from the normal pictures in train/good; to "
+        "measure a detector, split the normal pictures first and make two runs",
+    }

@@ -1,0 +1,182 @@
+"""Synthesizers that learn, with the parameters of a training run."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from anojax import registry
+from anojax.cli.arguments import start_devices
+from anojax.config import SynthConfig
+from anojax.core import Card, Synthesizer, learns
+from anojax.errors import CheckpointError, DataError, SettingError
+from anojax.types import Inputs, PyTree, Synthesis
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a training run taught a Synthesizer; equal where the content is."""
+
+    method: str
+    step: int
+    """Updates that it took."""
+    config: str
+    """Hash of the training run's configuration."""
+    sha256: str
+    """Of names, shapes and bytes."""
+    folder: Path = dataclasses.field(compare=False)
+    """Of the training run."""
+    arrays: dict[str, np.ndarray] = dataclasses.field(compare=False, repr=False)
+    """By name."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run of `anojax synth` notes, to know them again."""
+        named = {"method": self.method, "step": self.step}
+        return named | {"config": self.config, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Learned(Synthesizer):
+    """A synthesizer whose `init` gives what it has learned.
+
+    It is as hashable as its parts: parameters enter compiled programs as arguments.
+    """
+
+    base: Synthesizer
+    parameters: Parameters
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        return self.base.card
+
+    @property
+    def name(self) -> str:
+        return self.base.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.base.needs
+
+    def init(self, key, inputs: Inputs) -> PyTree:
+        """The learned parameters, for inputs like these.
+
+        Raises:
+          CheckpointError: these settings or inputs need parameters of other shapes.
+        """
+        from anojax.training.checkpoint import arrange
+
+        template = jax.eval_shape(self.base.init, key, inputs)
+        given = self.parameters
+        return arrange(given.arrays, template, path=given.folder)
+
+    def synthesize(self, params, key, inputs: Inputs) -> Synthesis:
+        return self.base.synthesize(params, key, inputs)
+
+
+def load_parameters(
+    config: SynthConfig, devices: int | None = None
+) -> tuple[SynthConfig, Parameters | None]:
+    """Read the request's checkpoint, and take over the settings that belong to it.
+
+    Args:
+      config: the request; its own settings win over those of the training run.
+      devices: how many to start; none are started without a checkpoint.
+
+    Raises:
+      SettingError: a method learns and has no checkpoint, or has one and learns nothing.
+      CheckpointError: the checkpoint is half-written, damaged or of another method.
+      RunError: the folder is missing, or holds no finished training run.
+    """
+    learned = [name for name in config.methods if learns(registry.get(name))]
+    if config.checkpoint is None:
+        if learned:
+            raise SettingError(f"{_untrained(learned[0])}, then add --checkpoint RUN")
+        return config, None
+    # The number of devices can no longer be chosen once a checkpoint has been read.
+    start_devices(devices)
+    from anojax.cli.trained import load_run
+    from anojax.training.checkpoint import load_params
+
+    run = load_run(config.checkpoint)
+    name = run.config.method
+    if name not in config.methods:
+        raise CheckpointError(
+            f"{run.folder} is a training run of '{name}', not of "
+            f"{' or '.join(config.methods)}; give the --checkpoint of the method"
+        )
+    if name not in learned:
+        raise SettingError(
+            f"{name} synthesizes without learned parameters; leave --checkpoint out"
+        )
+    if others := [other for other in learned if other != name]:
+        raise SettingError(
+            f"{_untrained(others[0])}, and use it in a run apart from {name}, for "
+            "there is one --checkpoint"
+        )
+    flat, record = load_params(run.model, method=name)
+    arrays = {key: np.asarray(value) for key, value in flat.items()}
+    parameters = Parameters(
+        method=name,
+        step=record.step,
+        config=record.config.get("hash", ""),
+        sha256=_digest(arrays),
+        folder=run.folder,
+        arrays=arrays,
+    )
+    own = run.config.settings | config.settings.get(name, {})
+    settings = config.settings | {name: own}
+    return dataclasses.replace(config, settings=settings), parameters
+
+
+def with_parameters(
+    synth: Synthesizer, parameters: Parameters | None, shape: tuple[int, int, int]
+) -> Synthesizer:
+    """The method as it synthesizes: with its learned parameters, if they are its.
+
+    Args:
+      synth: any method.
+      parameters: of one method.
+      shape: height, width and channels of the pictures, to see that they fit.
+
+    Raises:
+      CheckpointError: the settings or the pictures need other shapes.
+    """
+    if parameters is None or synth.name != parameters.method:
+        return synth
+    made = Learned(synth, parameters)
+    image = jax.ShapeDtypeStruct(shape, np.float32)
+    mask = jax.ShapeDtypeStruct((*shape[:2], 1), np.float32)
+    inputs = Inputs(image, mask, mask, image, mask)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(made.init, key, inputs)
+    return made
+
+
+def check_channels(parameters: Parameters | None, picture, first, path: Path) -> None:
+    """Raise `DataError` for a picture that the learned parameters do not fit."""
+    if parameters is not None and picture.shape[-1] != first.shape[-1]:
+        raise DataError(
+            f"{path} has {picture.shape[-1]} channels, the first picture has "
+            f"{first.shape[-1]}, and {parameters.method} was trained on one kind only; "
+            "add --gray or sort them apart"
+        )
+
+
+def _untrained(method: str) -> str:
+    return (
+        f"{method} synthesizes with what it has learned: train it first "
+        f"(anojax train configs/train/{method}.yaml data.input=DIR --output RUN)"
+    )
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()[:16]
