@@ -3,6 +3,7 @@
 One compiled batch per method and input structure is shared by all tests of that method.
 """
 
+import ast
 import dataclasses
 import os
 from functools import cache
@@ -14,14 +15,34 @@ import pytest
 
 import anojax
 from anojax import registry
+from anojax import task as tasks
 from anojax.batching import _compiled
-from anojax.core import CONTROLS, NEEDS, settings, with_settings
+from anojax.core import CONTROLS, NEEDS, learns, settings, with_settings
 from anojax.errors import AnojaxError, MissingInput, UnsupportedControl
+from anojax.task import Examples
 
 NAMES = registry.names()
 SIZE = (64, 72)
 N = 8
 GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def small(name):
+    """``SMALL = {...}`` of the method's test file: settings that are quick to test.
+
+    It is read, not imported: a test file may need what the battery does not.
+    """
+    file = ROOT / "tests" / "methods" / f"test_{name}.py"
+    for node in ast.parse(file.read_text()).body if file.exists() else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SMALL":
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def tested(name):
+    return registry.get(name)(**small(name))
 
 
 @cache
@@ -44,9 +65,23 @@ def textures(h=SIZE[0], w=SIZE[1], c=3, n=4):
     return np.clip(fine + rng.normal(0, 20, fine.shape), 0, 255).astype(np.uint8)
 
 
+def shapes(shape=(*SIZE, 3)):
+    """The structure of one example that has everything."""
+    image = jax.ShapeDtypeStruct(shape, np.float32)
+    mask = jax.ShapeDtypeStruct((*shape[:2], 1), np.float32)
+    return anojax.Inputs(image=image, source=image, source_foreground=mask)
+
+
+@cache
+def params(name, shape=(*SIZE, 3)):
+    """Random parameters of methods that learn, nothing for others."""
+    one = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), shapes(shape))
+    return jax.jit(tested(name).init)(jax.random.key(0), one)
+
+
 @cache
 def make(name, devices=1, strategy="map", shape=(*SIZE, 3)):
-    synth = anojax.get(name)()
+    synth = tested(name)
     images, object_ = pictures(*shape)
     bank = None
     if "texture" in synth.needs:
@@ -72,7 +107,8 @@ def run(name, *, ids=range(N), seed=0, shape=(*SIZE, 3), draw=0, masks=False, **
         region = np.zeros_like(object_)
         region[:, :, : shape[1] * 2 // 3] = 1
         inputs = inputs.replace(foreground=object_, region=region)
-    out = make(name, shape=shape, **make_with)({}, seed, ids, inputs, draw)
+    given = params(name, shape)
+    out = make(name, shape=shape, **make_with)(given, seed, ids, inputs, draw)
     return jax.tree.map(np.asarray, out)
 
 
@@ -146,14 +182,35 @@ def test_settings_say_what_they_mean(name):
 
 @local
 def test_shapes_without_computing(name):
-    synth = registry.get(name)()
-    image = jax.ShapeDtypeStruct((*SIZE, 3), np.float32)
-    mask = jax.ShapeDtypeStruct((*SIZE, 1), np.float32)
-    inputs = anojax.Inputs(image=image, source=image, source_foreground=mask)
+    synth, inputs = registry.get(name)(), shapes()
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(synth.init, key, inputs)
-    out = jax.eval_shape(synth.apply, params, key, inputs)
-    assert out.image.shape == image.shape and out.mask.shape == mask.shape
+    given = jax.eval_shape(synth.init, key, inputs)
+    out = jax.eval_shape(synth.apply, given, key, inputs)
+    assert out.image.shape == inputs.image.shape
+    assert out.mask.shape == inputs.source_foreground.shape
+
+
+@each
+def test_who_learns_says_so(name):
+    """An `init` is what says it; then a Task must give just these parameters."""
+    cls, key = registry.get(name), jax.eval_shape(lambda: jax.random.key(0))
+    if not learns(cls):
+        assert cls().init(jax.random.key(0), anojax.Inputs()) == {}
+        return
+    synth = tested(name)
+    wanted = jax.eval_shape(synth.init, key, shapes())
+    assert jax.tree.leaves(wanted), f"{name} has an init that gives nothing"
+    task = tasks.get(name)(synth)
+    many = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((2, *x.shape), np.uint8), shapes()
+    )
+    ids = jax.ShapeDtypeStruct((2,), np.uint32)
+    state = jax.eval_shape(task.init, key, Examples(many, ids))
+    given = jax.eval_shape(task.params, state)
+    assert jax.tree.structure(given) == jax.tree.structure(wanted)
+    assert jax.tree.leaves(given) == jax.tree.leaves(wanted)
+    # What the error of `anojax synth` tells the user to train.
+    assert (ROOT / "configs" / "train" / f"{name}.yaml").is_file()
 
 
 @each
