@@ -218,3 +218,15 @@ def test_local_synthesis_keeps_its_promises(key):
     half = inputs.replace(controls=anojax.Controls(severity=0.5))
     out = local_synthesis(half, image + 0.1, jnp.ones_like(fg), label=3)
     assert out.label == 3 and np.allclose(out.alpha, 0.5 * fg * region)
+
+
+def test_the_mask_is_computed_once(key):
+    def synthesize(noise, image):
+        mask = (jnp.floor(noise * 7) > 3).astype(jnp.float32)
+        out = local_synthesis(anojax.Inputs(image=image), 1 - image, mask)
+        return out.image, out.mask
+
+    image = jax.random.uniform(key, (64, 64, 3))
+    compiled = jax.jit(synthesize).lower(image[..., :1], image).compile()
+    # Twice, it could round differently for the picture and for its mask.
+    assert compiled.as_text().count(" floor(") == 1

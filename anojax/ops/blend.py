@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from anojax.types import Inputs, Synthesis
@@ -37,6 +38,19 @@ def select(
     wide = wide.at[:, columns].get(mode="promise_in_bounds")
     flat = jnp.where(wide > 0, new.reshape(h, w * c), old.reshape(h, w * c))
     return flat.reshape(h, w, c)
+
+
+def computed_once(
+    inside: Bool[Array, "h w 1"], image: Float[Array, "h w c"]
+) -> Bool[Array, "h w 1"]:
+    """`inside` itself, in a way that lets no compiler compute it twice.
+
+    Compilers copy cheap arithmetic into each of its consumers, where it may round
+    differently: a pixel at a threshold would change in the picture and be missing in
+    the mask. A loop whose length they cannot know, they can neither copy nor fuse.
+    """
+    turns = jnp.where(image[0, 0, 0] >= 0.0, 2, 0)
+    return lax.fori_loop(0, turns, lambda _, x: ~x, inside)
 
 
 def local_synthesis(
@@ -68,9 +82,10 @@ def local_synthesis(
         alpha = jnp.ones_like(mask)
     if asked is not None:
         inside &= jnp.asarray(asked, jnp.float32) > 0
-        if severity == "opacity":
-            new = image + jnp.asarray(asked, jnp.float32) * (new - image)
-            alpha = alpha * jnp.asarray(asked, jnp.float32)
+    inside = computed_once(inside, image)
+    if asked is not None and severity == "opacity":
+        new = image + jnp.asarray(asked, jnp.float32) * (new - image)
+        alpha = alpha * jnp.asarray(asked, jnp.float32)
     anomalous = inside.any()
     return Synthesis(
         # where, not arithmetic: exact outside, and no NaN can come through.
