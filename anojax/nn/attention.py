@@ -1,0 +1,77 @@
+"""Attention of a feature map to itself, as in the U-Nets of diffusion models."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from anojax.nn.blocks import uniform_fan_in
+from anojax.nn.group_norm import GroupNorm
+
+
+class SelfAttention(nn.Module, kw_only=True):
+    """Normalisation, attention over all places with several heads, and the input again.
+
+    Parameters have the names of diffusers: ``group_norm``, ``to_q``, ``to_k``,
+    ``to_v`` and ``to_out_0``.
+    """
+
+    heads: int
+    head_dim: int
+    """Channels per head; queries and keys are scaled by its root."""
+    groups: int | None = 32
+    """Of the normalisation; ``None``: none."""
+    eps: float = 1e-5
+    output_scale: float = 1.0
+    """The sum of input and attention is divided by this."""
+    zero_init: bool = False
+    """Whether a fresh block returns its input."""
+    flash: bool = False
+    """Never hold the matrix of all pairs of places: NVIDIA GPUs, bfloat16 only."""
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        inner = self.heads * self.head_dim
+        y = x.astype(self.dtype)
+        if self.groups is not None:
+            y = GroupNorm(
+                groups=self.groups, eps=self.eps, dtype=self.dtype, name="group_norm"
+            )(y)
+        y = y.reshape(b, h * w, c)
+        q, k, v = (
+            self._linear(name, inner, c)(y).reshape(b, h * w, self.heads, self.head_dim)
+            for name in ("to_q", "to_k", "to_v")
+        )
+        y = attend(q, k, v, flash=self.flash).reshape(b, h * w, inner)
+        y = self._linear("to_out_0", c, inner, zero=self.zero_init)(y)
+        y = x.astype(self.dtype) + y.reshape(b, h, w, c)
+        return y if self.output_scale == 1 else y / self.output_scale
+
+    @nn.nowrap
+    def _linear(self, name: str, features: int, fan_in: int, zero: bool = False):
+        init = nn.initializers.zeros if zero else uniform_fan_in(fan_in)
+        return nn.Dense(
+            features, kernel_init=init, bias_init=init, dtype=self.dtype, name=name
+        )
+
+
+def attend(
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    flash: bool = False,
+) -> Float[Array, "b t n d"]:
+    """Scaled dot-product attention of `n` heads; scores and softmax are float32.
+
+    `flash` takes the fused kernel of cuDNN, which has no float32.
+    """
+    if flash:
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    scores = jnp.einsum("btnd,bsnd->bnts", q, k, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5).astype(v.dtype)
+    return jnp.einsum("bnts,bsnd->btnd", weights, v)
