@@ -1,0 +1,134 @@
+"""Repainting a part of a picture with a network that knows only whole ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from anojax.diffusion.plan import Sampler, rows
+from anojax.diffusion.prediction import Prediction
+from anojax.diffusion.samplers import Guide, Model, advance, step_noise
+from anojax.diffusion.schedules import Schedule
+from anojax.errors import AnojaxError
+from anojax.random import stream
+
+
+def inpaint(
+    model: Model,
+    keys: Key[Array, "*b"],
+    x: Float[Array, "*b h w c"],
+    image: Float[Array, "*b h w c"],
+    mask: Float[Array, "*b h w 1"],
+    *,
+    schedule: Schedule,
+    prediction: Prediction,
+    sampler: Sampler,
+    resampling: tuple[int, int] | None = None,
+    guide: Guide | None = None,
+    start: int = 0,
+) -> Float[Array, "*b h w c"]:
+    """Sample inside a mask, and put the picture's own noisy self outside at each step.
+
+    This is blended diffusion (`Avrahami et al. 2022
+    <https://arxiv.org/abs/2111.14818>`_). With `resampling` it is `RePaint
+    <https://arxiv.org/abs/2201.09865>`_: the sampler goes back now and then, adding
+    the noise of the steps again, so that both parts come to fit.
+
+    Args:
+      model: the network.
+      keys: one per example.
+      x: what step `start` begins with, usually `samplers.initial_noise` (RePaint) or
+        `samplers.start_from` the picture (blended diffusion); the first step sees it as
+        it is.
+      image: clean pictures, or latents, in the range of the network.
+      mask: 1 where to repaint, else 0.
+      schedule: of the noise.
+      prediction: the meaning of the output of `model`.
+      sampler: ``ddpm`` (RePaint's), ``ddim``, ``cold`` or ``euler``, which remember
+        nothing of the step before; it must end without noise.
+      resampling: (steps in a stretch, passes over each stretch), both at least 1;
+        RePaint takes (10, 10) on 250 steps. ``None``: one pass.
+      guide: see `samplers.sample`.
+      start: index of the first step.
+
+    Returns:
+      Pictures that equal `image` bit for bit outside the mask.
+    """
+    if sampler.kind in ("heun", "dpmpp_2m") or sampler.final != "zero":
+        raise AnojaxError(
+            f"the sampler is '{sampler.kind}' with final '{sampler.final}'; "
+            "inpainting takes ddpm, ddim, cold or euler, and final zero"
+        )
+    settings = dict(schedule=schedule, prediction=prediction, sampler=sampler)
+    if x.ndim == 3:
+        one = (v[None] for v in (keys, x, image, mask))
+        more = dict(resampling=resampling, guide=guide, start=start)
+        return inpaint(model, *one, **settings, **more)[0]
+
+    order = walk(sampler.steps - start, *(resampling or (1, 1)))
+    plan = _plan(schedule, sampler, start, order)
+
+    def body(x, step):
+        new, _ = advance(
+            model,
+            keys,
+            x,
+            {},
+            step["row"],
+            prediction=prediction,
+            sampler=sampler,
+            guide=guide,
+        )
+        own = step["alpha"] * image + step["sigma"] * noise("own", step)
+        new = jnp.where(mask > 0.5, new, own)
+        if resampling is not None:
+            new = step["shrink"] * new + step["spread"] * noise("jump", step)
+        return new, None
+
+    def noise(name, step):
+        named = jax.vmap(lambda key: stream(key, name))(keys)
+        return step_noise(named, step["row"]["index"], x.shape[1:])
+
+    new, _ = lax.scan(body, x, jax.tree.map(jnp.asarray, plan))
+    return jnp.where(mask > 0.5, new, image)
+
+
+def walk(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
+    """The order of steps: (index of the step, by how many to go back after it).
+
+    RePaint's own order: it goes back at every noise level that is a multiple of `jump`
+    steps above the last one of the grid, `passes` - 1 times.
+    """
+    if jump < 1 or passes < 1:
+        raise AnojaxError(f"resampling is ({jump}, {passes}); give two numbers from 1")
+    left = dict.fromkeys(range(0, steps - jump, jump), passes - 1)
+    order, level = [], 0
+    while level < steps:
+        height = (
+            steps - level - 2
+        )  # steps from the next level down to the last timestep
+        back = jump if left.get(height, 0) else 0
+        if back:
+            left[height] -= 1
+        order.append((level, back))
+        level += 1 - back
+    return order
+
+
+def _plan(schedule, sampler, start, order):
+    """Per step of the walk: the sampler's numbers, those of the picture's own noise
+    after it, and those of the way back."""
+    taken, back = np.array(order).T
+    row = jax.tree.map(lambda v: v[taken], rows(schedule, sampler, start))
+    # A step that is taken twice draws new noise.
+    row["index"] = start + np.arange(len(taken), dtype=np.int32)
+    levels = sampler.levels(schedule)[start:]
+    here, there = levels[taken + 1], levels[taken + 1 - back]
+    plan = {
+        "alpha": np.sqrt(here),
+        "sigma": np.sqrt(1 - here),
+        "shrink": np.sqrt(there / here),
+        "spread": np.sqrt(1 - there / here),
+    }
+    return {name: v.astype(np.float32) for name, v in plan.items()} | {"row": row}
