@@ -102,7 +102,23 @@ def _promoting(rule: optax.GradientTransformation) -> optax.GradientTransformati
     return optax.GradientTransformation(rule.init, update)
 
 
-def ema_update(average: PyTree, params: PyTree, decay: float) -> PyTree:
+def rising_decay(
+    decay: float, warmup: float, update: Int[Array, ""] | int
+) -> Float[Array, ""]:
+    """Decay that grows from small values: at first the average follows closely.
+
+    Args:
+      decay: the largest.
+      warmup: at update k it is at most ``(1 + k) / (warmup + k)``, at least 1.
+      update: number of this update; 1 is the first.
+    """
+    k = jnp.asarray(update, jnp.float32)
+    return jnp.minimum(jnp.float32(decay), (1 + k) / (warmup + k))
+
+
+def ema_update(
+    average: PyTree, params: PyTree, decay: float | Float[Array, ""]
+) -> PyTree:
     """One step of the exponential moving average: ``decay a + (1 - decay) p``.
 
     Not corrected for its start: begin it as a copy of the first parameters.

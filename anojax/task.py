@@ -28,7 +28,7 @@ from anojax import registry
 from anojax.batching import over_examples
 from anojax.core import Synthesizer, check_setting, hp
 from anojax.errors import AnojaxError, UnknownName
-from anojax.optim import Optimizer, ema_update
+from anojax.optim import Optimizer, ema_update, rising_decay
 from anojax.random import example_key, stream
 from anojax.types import Bank, Inputs, Leaf, PyTree, Synthesis
 
@@ -254,6 +254,11 @@ class GradientTask(Task):
 
     optimizer: Optimizer = Optimizer()
     ema_decay: float = hp(0.0, "of the averaged parameters; 0: none", low=0.0, high=1.0)
+    ema_warmup: float | None = hp(
+        None,
+        "update k averages with a decay of at most (1 + k) / (this + k); none: no bound",
+        low=1.0,
+    )
     accumulate: int = hp(1, "parts that a device's batch is computed in", low=1)
     dtype: str = hp("float32", "compute in", choices=("float32", "bfloat16"))
 
@@ -312,7 +317,10 @@ class GradientTask(Task):
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
-            ema = ema_update(ema, params, self.ema_decay)
+            decay = self.ema_decay
+            if self.ema_warmup is not None:
+                decay = rising_decay(decay, self.ema_warmup, state.step + 1)
+            ema = ema_update(ema, params, decay)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         return TrainState(params, statistics, opt_state, ema, state.step + 1), metrics
 

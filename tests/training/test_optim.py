@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from anojax.errors import SettingError
-from anojax.optim import Optimizer, ema_update
+from anojax.optim import Optimizer, ema_update, rising_decay
 
 
 def rates(optimizer, steps=10):
@@ -75,6 +75,11 @@ def test_average_is_exact():
     expected = 0.75**3 * 1 + 0.25 * (0.75**2 * 2 + 0.75 * 4 + 8)
     np.testing.assert_allclose(average["w"], expected, rtol=1e-6)
     assert jax.tree.leaves(average)[0].dtype == jnp.float32
+
+
+def test_decay_rises_to_its_bound():
+    found = [rising_decay(0.9, 10, k) for k in (1, 2, 80, 81, 1000)]
+    np.testing.assert_allclose(found, [2 / 11, 3 / 12, 81 / 90, 0.9, 0.9], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

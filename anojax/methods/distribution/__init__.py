@@ -1,0 +1,1 @@
+"""Methods that assume or learn where normal data lies."""
