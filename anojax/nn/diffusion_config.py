@@ -9,7 +9,7 @@ from anojax.errors import SettingError, did_you_mean
 DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
 UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
 
-_CHOICES = {
+CHOICES = {
     "time_embedding_type": ("positional", "fourier", "learned"),
     "mid_block_type": ("UNetMidBlock2D", None),
     "downsample_padding": (0, 1),
@@ -19,6 +19,7 @@ _CHOICES = {
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "class_embed_type": (None, "timestep", "identity"),
 }
+"""What is built, of the settings that name a variant."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class UNet2DConfig:
     its own skip, which it would be without a middle block (Defect-Gen's small net)."""
 
     def __post_init__(self):
-        for name, known in _CHOICES.items():
+        for name, known in CHOICES.items():
             _check(name, getattr(self, name), known)
         for name, known in (
             ("down_block_types", DOWN_BLOCKS),

@@ -1,5 +1,6 @@
-"""From the names and layouts of PyTorch to those of the networks here."""
+"""Between the names and layouts of PyTorch and those of the networks here."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
@@ -18,6 +19,8 @@ Name = Callable[[tuple[str, ...]], str]
 
 _LEAVES = {
     "kernel": "weight",
+    "embedding": "weight",
+    "weight": "weight",
     "scale": "weight",
     "bias": "bias",
     "mean": "running_mean",
@@ -39,6 +42,35 @@ def resnet_name(path: tuple[str, ...]) -> str:
     return ".".join([*modules, _LEAVES[leaf]])
 
 
+def diffusers_name(path: tuple[str, ...]) -> str:
+    """The name in diffusers of a leaf of the networks that follow it.
+
+    ``params/down_blocks_0/resnets_1/conv1/kernel`` is
+    ``down_blocks.0.resnets.1.conv1.weight``; ``linear_1`` is called so there, too.
+    """
+    _, *modules, leaf = path
+    modules = [re.sub(r"(?<!^linear)_(\d+)$", r".\1", m) for m in modules]
+    return ".".join([*modules, _LEAVES.get(leaf, leaf)])
+
+
+def modern_attention(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Attention of files from before diffusers 0.18, under its present names."""
+    old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+    pattern = re.compile(rf"(?<=\.)({'|'.join(old)})(?=\.(weight|bias)$)")
+    return {pattern.sub(lambda m: old[m[1]], k): v for k, v in state.items()}
+
+
+def to_torch(variables: PyTree, *, name: Name) -> dict[str, np.ndarray]:
+    """The state dict of variables, float32: what `to_flax` turns back into them."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    state = {}
+    for path, value in leaves:
+        path = tuple(str(step.key) for step in path)
+        value = _torch_layout(np.asarray(value, np.float32), path[-1])
+        state[name(path)] = np.ascontiguousarray(value)
+    return state
+
+
 def to_flax(
     state: Mapping[str, np.ndarray],
     like: PyTree,
@@ -51,7 +83,8 @@ def to_flax(
 
     Prefixes of wrappers and ``num_batches_tracked`` are dropped. `name` gives the key
     of every leaf; keys that begin with one of `unused` may be left over. Convolutions
-    turn from OIHW into HWIO and linear layers from (out, in) into (in, out).
+    turn from OIHW into HWIO and linear layers from (out, in) into (in, out); those
+    that are stored as 1 x 1 convolutions lose the 1 x 1. Embeddings stay.
 
     Raises:
       DataError: keys are missing or left over, or shapes differ; all are listed.
@@ -63,13 +96,16 @@ def to_flax(
     missing = [key for key in keys if key not in state]
     extra = [k for k in state if k not in set(keys) and not k.startswith(tuple(unused))]
     wrong, filled = [], []
-    for key, (_, leaf) in zip(keys, leaves, strict=True):
+    for key, path, (_, leaf) in zip(keys, paths, leaves, strict=True):
         if key not in state:
             continue
         value = np.asarray(state[key])
-        flipped = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        if leaf.ndim == 2 and value.shape[2:] == (1, 1):
+            value = value[:, :, 0, 0]
+        flipped = _flax_layout(value, path[-1])
         if flipped.shape != leaf.shape:
-            wrong.append(f"{key} {value.shape} (needs {_torch_shape(leaf.shape)})")
+            needed = _torch_layout(np.broadcast_to(0, leaf.shape), path[-1]).shape
+            wrong.append(f"{key} {value.shape} (needs {needed})")
         filled.append(np.ascontiguousarray(flipped, leaf.dtype))
     problems = [
         f"{what} {_listed(names)}"
@@ -99,8 +135,16 @@ def strip_prefixes(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return state
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape[::-1]
+def _flax_layout(value: np.ndarray, leaf: str) -> np.ndarray:
+    if leaf != "kernel":
+        return value
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+
+
+def _torch_layout(value: np.ndarray, leaf: str) -> np.ndarray:
+    if leaf != "kernel":
+        return value
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
 
 
 def _listed(names: list[str]) -> str:
