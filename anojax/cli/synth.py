@@ -235,9 +235,13 @@ class _bar:
             TimeRemainingColumn,
         )
 
+        start = self.start
+
         class Speed(TextColumn):
+            # Of the whole run: pictures come in bursts, one batch at a time.
             def render(self, task):
-                return f"{task.speed or 0:.0f} images/s"
+                rate = (task.completed - start) / (task.elapsed or 1.0)
+                return f"{rate:.0f} images/s"
 
         self.bar = Progress(
             TextColumn("{task.description}"),
