@@ -62,3 +62,20 @@ def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
 def test_numbers_are_plain(tmp_path):
     MetricsLog(tmp_path).write(1, {"loss": float("nan")})
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] is None
+
+
+def test_tensorboard_holds_every_number(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    log = MetricsLog(tmp_path, tensorboard=True)
+    log.write(1, {"loss": 0.5})
+    log.write(2, {"loss": 0.25, "eval/auroc": 0.75})
+    log.close()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data, found = file.read_bytes(), []
+    while data:  # TFRecord: length, its checksum, the message, its checksum
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+        data = data[16 + size :]
+    assert found == [(1, "loss", 0.5), (2, "loss", 0.25), (2, "eval/auroc", 0.75)]
