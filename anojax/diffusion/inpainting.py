@@ -30,23 +30,21 @@ def inpaint(
 ) -> Float[Array, "*b h w c"]:
     """Sample inside a mask, and put the picture's own noisy self outside at each step.
 
-    This is blended diffusion (`Avrahami et al. 2022
-    <https://arxiv.org/abs/2111.14818>`_). With `resampling` it is `RePaint
-    <https://arxiv.org/abs/2201.09865>`_: the sampler goes back now and then, adding
-    the noise of the steps again, so that both parts come to fit.
+    This is `blended diffusion <https://arxiv.org/abs/2111.14818>`_. With `resampling`
+    it is `RePaint <https://arxiv.org/abs/2201.09865>`_: the sampler goes back now and
+    then, adding the noise of the steps again, so that both parts come to fit.
 
     Args:
       model: the network.
       keys: one per example.
-      x: what step `start` begins with, usually `samplers.initial_noise` (RePaint) or
-        `samplers.start_from` the picture (blended diffusion); the first step sees it as
-        it is.
+      x: what step `start` begins with, as it is: `samplers.initial_noise` (RePaint) or
+        `samplers.start_from` the picture (blended diffusion).
       image: clean pictures, or latents, in the range of the network.
       mask: 1 where to repaint, else 0.
       schedule: of the noise.
       prediction: the meaning of the output of `model`.
-      sampler: ``ddpm`` (RePaint's), ``ddim``, ``cold`` or ``euler``, which remember
-        nothing of the step before; it must end without noise.
+      sampler: ``ddpm`` (RePaint's), ``ddim``, ``cold`` or ``euler``, which have no
+        memory; it must end without noise.
       resampling: (steps in a stretch, passes over each stretch), both at least 1;
         RePaint takes (10, 10) on 250 steps. ``None``: one pass.
       guide: see `samplers.sample`.
@@ -55,40 +53,24 @@ def inpaint(
     Returns:
       Pictures that equal `image` bit for bit outside the mask.
     """
-    if sampler.kind in ("heun", "dpmpp_2m") or sampler.final != "zero":
-        raise AnojaxError(
-            f"the sampler is '{sampler.kind}' with final '{sampler.final}'; "
-            "inpainting takes ddpm, ddim, cold or euler, and final zero"
-        )
-    settings = dict(schedule=schedule, prediction=prediction, sampler=sampler)
+    settings = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
         one = (v[None] for v in (keys, x, image, mask))
-        more = dict(resampling=resampling, guide=guide, start=start)
+        more = dict(schedule=schedule, resampling=resampling, start=start)
         return inpaint(model, *one, **settings, **more)[0]
+    plan = _plan(schedule, sampler, start, resampling or (1, 1))
 
-    order = walk(sampler.steps - start, *(resampling or (1, 1)))
-    plan = _plan(schedule, sampler, start, order)
+    def noise(name, step):
+        named = jax.vmap(lambda key: stream(key, name))(keys)
+        return step_noise(named, step["row"]["index"], x.shape[1:])
 
     def body(x, step):
-        new, _ = advance(
-            model,
-            keys,
-            x,
-            {},
-            step["row"],
-            prediction=prediction,
-            sampler=sampler,
-            guide=guide,
-        )
+        new, _ = advance(model, keys, x, {}, step["row"], **settings)
         own = step["alpha"] * image + step["sigma"] * noise("own", step)
         new = jnp.where(mask > 0.5, new, own)
         if resampling is not None:
             new = step["shrink"] * new + step["spread"] * noise("jump", step)
         return new, None
-
-    def noise(name, step):
-        named = jax.vmap(lambda key: stream(key, name))(keys)
-        return step_noise(named, step["row"]["index"], x.shape[1:])
 
     new, _ = lax.scan(body, x, jax.tree.map(jnp.asarray, plan))
     return jnp.where(mask > 0.5, new, image)
@@ -105,9 +87,7 @@ def walk(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
     left = dict.fromkeys(range(0, steps - jump, jump), passes - 1)
     order, level = [], 0
     while level < steps:
-        height = (
-            steps - level - 2
-        )  # steps from the next level down to the last timestep
+        height = steps - level - 2  # of the next level, above the last timestep
         back = jump if left.get(height, 0) else 0
         if back:
             left[height] -= 1
@@ -116,10 +96,17 @@ def walk(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
     return order
 
 
-def _plan(schedule, sampler, start, order):
+def _plan(schedule, sampler, start, resampling):
     """Per step of the walk: the sampler's numbers, those of the picture's own noise
     after it, and those of the way back."""
-    taken, back = np.array(order).T
+    if sampler.kind in ("heun", "dpmpp_2m") or sampler.final != "zero":
+        raise AnojaxError(
+            f"the sampler is '{sampler.kind}' with final '{sampler.final}'; "
+            "inpainting takes ddpm, ddim, cold or euler, and final zero"
+        )
+    if not 0 <= start < sampler.steps:
+        raise AnojaxError(f"start is {start}; steps go from 0 to {sampler.steps - 1}")
+    taken, back = np.array(walk(sampler.steps - start, *resampling)).T
     row = jax.tree.map(lambda v: v[taken], rows(schedule, sampler, start))
     # A step that is taken twice draws new noise.
     row["index"] = start + np.arange(len(taken), dtype=np.int32)

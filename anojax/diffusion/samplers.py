@@ -49,10 +49,9 @@ def sample(
 
     Args:
       model: the network.
-      keys: one per example; may be ``None`` where nothing is random. Step i draws
-        `step_noise` of i.
-      x: pictures at the noise level of step `start`, one or a batch: standard normal
-        (`initial_noise`) for the first, or `start_from` a picture.
+      keys: one per example; ``None`` if nothing is random. Step i draws `step_noise`.
+      x: pictures at the noise level of step `start`, one or a batch: `initial_noise`,
+        or `start_from` a picture.
       schedule: of the noise.
       prediction: the meaning of the output of `model`.
       sampler: its settings.
@@ -68,37 +67,19 @@ def sample(
     Returns:
       Pictures at the noise level of step `stop`; clean ones after the last.
     """
+    settings = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
         keys, strength = (None if v is None else v[None] for v in (keys, strength))
-        batch = sample(
-            model,
-            keys,
-            x[None],
-            schedule=schedule,
-            prediction=prediction,
-            sampler=sampler,
-            guide=guide,
-            strength=strength,
-            start=start,
-            stop=stop,
-        )
-        return batch[0]
+        more = dict(schedule=schedule, strength=strength, start=start, stop=stop)
+        return sample(model, keys, x[None], **settings, **more)[0]
     _check(sampler, keys, strength)
     plan = rows(schedule, sampler, start, stop)
     if not len(plan["index"]):
         return x
 
     def body(carry, row):
-        return advance(
-            model,
-            keys,
-            *carry,
-            row,
-            prediction=prediction,
-            sampler=sampler,
-            guide=guide,
-            strength=strength,
-        ), None
+        x, last = carry
+        return advance(model, keys, x, last, row, strength=strength, **settings), None
 
     (x, _), _ = lax.scan(body, (x, memory(x, plan)), jax.tree.map(jnp.asarray, plan))
     return x
@@ -176,7 +157,7 @@ def invert(
       x0: one picture or a batch.
       schedule: of the noise.
       prediction: the meaning of the output of `model`.
-      sampler: its settings; its grid needs whole timesteps.
+      sampler: its settings.
       stop: index of the step from whose noise level `sample` shall start.
     """
     if sampler.kind != "ddim" or sampler.eta:

@@ -47,6 +47,14 @@ def test_outside_the_mask_nothing_changes(scene, sampler, resampling):
     np.testing.assert_allclose(one / scale, out[1] / scale, atol=2e-6)
 
 
+def test_a_broken_network_stays_inside_the_mask(scene):
+    keys, x, image, mask = scene
+    kwargs = dict(**SETTINGS, sampler=SAMPLERS[0])
+    out = inpaint(lambda x, t: x * jnp.nan, keys, x, image, mask, **kwargs)
+    outside = np.broadcast_to(np.asarray(mask) == 0, out.shape)
+    np.testing.assert_array_equal(out[outside], image[outside])
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.kind)
 @pytest.mark.parametrize("start", [0, 2])
 def test_the_whole_picture_repainted_is_a_sample(scene, sampler, start):
@@ -129,5 +137,7 @@ def test_samplers_with_a_memory_are_refused(scene):
     for sampler in (Sampler("heun", 4), Sampler("ddim", 4, final="sigma_min")):
         with pytest.raises(AnojaxError, match="inpainting takes"):
             inpaint(network, *scene, **SETTINGS, sampler=sampler)
+    with pytest.raises(AnojaxError, match="from 0 to 5"):
+        inpaint(network, *scene, **SETTINGS, sampler=SAMPLERS[0], start=6)
     with pytest.raises(AnojaxError, match="two numbers from 1"):
         walk(10, 0, 2)
