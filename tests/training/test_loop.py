@@ -3,6 +3,9 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -109,6 +112,34 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
     assert_same(outcome.state, whole[1].state)
     rows = metrics_log.read(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [4, 8, 12]
+
+
+KILLED = """
+import dataclasses, os, signal, sys
+from pathlib import Path
+import test_loop
+
+def die(state):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+often = dataclasses.replace(test_loop.SCHEDULE, save_every=1, eval_every=7)
+test_loop.run(Path(sys.argv[1]), often, evaluate=die)
+"""
+
+
+def test_kill_9_while_saving_goes_on_bit_for_bit(whole, tmp_path):
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", KILLED, tmp_path]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-3000:]
+    saved = checkpoint.steps(tmp_path / CHECKPOINTS)
+    assert saved and saved[-1] <= 7
+    notes = []
+    outcome = run(tmp_path, note=notes.append)
+    assert f"continue this run at {saved[-1]}" in notes
+    assert_same(outcome.state, whole[1].state)
 
 
 @pytest.mark.parametrize("where", ["pmap", "mesh"])
