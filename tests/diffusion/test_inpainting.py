@@ -10,7 +10,7 @@ import pytest
 from anojax.diffusion.inpainting import inpaint, walk
 from anojax.diffusion.prediction import Prediction
 from anojax.diffusion.samplers import Sampler, initial_noise, sample, start_from
-from anojax.diffusion.schedules import Schedule, look_up, tables
+from anojax.diffusion.schedules import Schedule, alphas_cumprod, look_up, tables
 from anojax.errors import AnojaxError
 
 SCHEDULE, EPSILON = Schedule(), Prediction()
@@ -45,6 +45,30 @@ def test_outside_the_mask_nothing_changes(scene, sampler, resampling):
     one = jax.jit(call)(keys[1], x[1], image[1], mask[1])
     scale = np.abs(out[1]).max()
     np.testing.assert_allclose(one / scale, out[1] / scale, atol=2e-6)
+
+
+@pytest.mark.parametrize("resampling", [None, (2, 3)], ids=["blended", "repaint"])
+def test_the_network_sees_the_picture_as_noisy_as_it_is_told(key, resampling):
+    """Outside the mask x has the law of q(x_t | x_0), also after going back."""
+    seen = []
+
+    def spy(x, t):
+        report = (t[0], x.mean(), x.std())
+        jax.debug.callback(lambda *v: seen.append(v), *report, ordered=True)
+        return x
+
+    keys, image = key[None], jnp.full((1, 64, 64, 1), 0.5)
+    kwargs = dict(**SETTINGS, sampler=Sampler("ddpm", 8), resampling=resampling)
+    x = initial_noise(keys, (64, 64, 1))
+    out = inpaint(spy, keys, x, image, jnp.zeros_like(image), **kwargs)
+    jax.block_until_ready(out)
+    jax.effects_barrier()
+    t, mean, std = np.array(seen).T
+    assert len(t) == len(walk(8, *(resampling or (1, 1))))
+    kept = alphas_cumprod(SCHEDULE)[t.astype(int)]
+    # 4096 pixels: standard errors are at most 0.016 and 0.011. The first x is noise.
+    np.testing.assert_allclose(mean[1:], 0.5 * np.sqrt(kept[1:]), atol=0.06)
+    np.testing.assert_allclose(std[1:], np.sqrt(1 - kept[1:]), rtol=0.05)
 
 
 def test_a_broken_network_stays_inside_the_mask(scene):
