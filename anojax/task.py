@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +150,9 @@ class Task(abc.ABC):
     `Optimizer`, or other frozen dataclasses).
     """
 
+    learns_from_exemplars: ClassVar[bool] = False
+    """Whether its batches are real defects, with `Inputs.exemplar` and `Inputs.label`,
+    and not normal pictures."""
     synth: Synthesizer
     steps: int = hp(1000, "updates in the whole run; schedules follow it", low=1)
 

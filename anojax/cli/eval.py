@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     trained = load_trained(args.trained)
     shape, gray = _shape(args, trained.config), args.gray or trained.config.data.gray
-    pictures = find_test_pictures(args.input)
+    pictures, notes = _unseen(find_test_pictures(args.input), trained.folder)
     first = next(read_in_parts(pictures, shape, gray=gray, size=1))
     trained.check_fits(first.images.shape[1:])
     make_folder(Path(args.output))
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         f"detector of {trained.task.name} trained in {args.trained}, on the "
         f"{len(pictures)} test pictures of {args.input} at {shape[0]} x {shape[1]}"
     )
-    result = dataclasses.replace(result, notes=(about, *result.notes))
+    result = dataclasses.replace(result, notes=(about, *notes, *result.notes))
     files = {
         path.name: str(path) for path in report.write(result, samples, args.output)
     }
@@ -80,6 +80,56 @@ def run(args: argparse.Namespace) -> int:
         _print(result)
         print(f"report      {files['report.html']}")
     return 0
+
+
+def _unseen(pictures, folder: Path) -> tuple[tuple, tuple[str, ...]]:
+    """The pictures that the run has not learned from, and what to say about it.
+
+    Raises:
+      DataError: it has learned from every defect there is.
+    """
+    from anojax.data.exemplars import digest
+    from anojax.data.layouts import GOOD
+    from anojax.errors import DataError
+
+    seen, notes = _seen(folder)
+    left = pictures
+    if seen:
+        left = tuple(one for one in pictures if digest(one.path) not in seen)
+    if all(one.defect == GOOD for one in left):
+        raise DataError(
+            f"{folder} has learned from every anomalous picture of this folder; give "
+            "another --input, or train with fewer data.exemplars_per_defect"
+        )
+    if count := len(pictures) - len(left):
+        notes.append(f"{count} pictures left out, which the run has learned from")
+    return left, tuple(notes)
+
+
+def _seen(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Exemplars of a run and of all runs it builds on, and which of them are gone."""
+    from anojax.cli.train import CONFIG
+    from anojax.config import read_yaml
+    from anojax.data.exemplars import listed_in
+
+    found, gone, known, ahead = {}, [], set(), [folder]
+    while ahead:
+        run = ahead.pop().expanduser().resolve()
+        if run in known:
+            continue
+        known.add(run)
+        if not (run / CONFIG).is_file():
+            gone.append(
+                f"{run} is gone, on which the run builds; whether it has learned from "
+                "these pictures is not known"
+            )
+            continue
+        found |= listed_in(run)
+        request = read_yaml(run / CONFIG).get("request") or {}
+        before = [request.get(name) for name in ("resume", "init_from", "checkpoint")]
+        before.append((request.get("data") or {}).get("ready"))
+        ahead += [Path(name) for name in before if name]
+    return found, gone
 
 
 def _shape(args, config) -> tuple[int, int]:

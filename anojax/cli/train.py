@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     strategy.check_batch(config.batch_size)
     data = read_data(config, synth)
     schedule = config.schedule(len(data.source))
-    task = make_task(task_class, synth, schedule.steps, config)
-    resolved = resolve(config, synth, task)
+    task = make_task(task_class, data.synth, schedule.steps, config)
+    resolved = resolve(config, data.synth, task)
     first = jax.process_index() == 0
     if first:
         _same_run(Path(args.output), resolved)
@@ -102,6 +102,8 @@ def _train(args, config, task, data, schedule, strategy, resolved, quiet) -> int
         evaluate = detection_scores(task, data.source, data.test)
     if jax.process_index() == 0:
         make_folder(folder)
+        for name, text in data.files.items():
+            _keep(folder / name, text)
         atomic_write(folder / CONFIG, to_yaml(resolved))
     outcome = train(
         task,
@@ -126,6 +128,22 @@ def _train(args, config, task, data, schedule, strategy, resolved, quiet) -> int
         _report(args, folder, outcome)
     # As a shell reports a process that ended by a signal.
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file about the data, unless a run that goes on has it.
+
+    Raises:
+      RunError: it has another one: the data changed in between.
+    """
+    from anojax.data.files import atomic_write
+
+    if path.exists() and path.read_text() != text:
+        raise RunError(
+            f"{path} lists other files than there are now; choose another --output, or "
+            "put the files back"
+        )
+    atomic_write(path, text)
 
 
 def connect() -> None:
@@ -224,7 +242,7 @@ def resolve(config: Any, synth: Any, task: Any) -> dict[str, Any]:
     from anojax.core import settings
 
     request = to_dict(config)
-    for name in ("input", "textures", "region", "foreground", "ready"):
+    for name in ("input", "textures", "region", "foreground", "ready", "exemplars"):
         value = request["data"][name]
         if value not in (None, "", "auto", "none"):
             request["data"][name] = str(Path(value).expanduser().resolve())

@@ -1,6 +1,6 @@
 """Finding the test split that a folder holds, and reading it a few pictures at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def find_test_pictures(folder: str | Path) -> tuple[TestPicture, ...]:
       DataError: no such folder, no test split, no normal or no anomalous picture, no
         ground truth, a picture without its mask or a mask without its picture.
     """
-    source = _source(Path(folder).expanduser().resolve())
+    source = find_source(Path(folder).expanduser().resolve())
     if not source.test:
         raise DataError(
             f"{folder} holds no test split; expected pictures under test/good and "
@@ -41,29 +41,52 @@ def find_test_pictures(folder: str | Path) -> tuple[TestPicture, ...]:
             f"the test split of {folder} has no normal picture to compare with; put "
             "some under test/good"
         )
+    check_masks(anomalous, source.masks, folder, normal=normal)
+    return source.test
+
+
+def check_masks(
+    anomalous: Sequence[TestPicture],
+    masks: Sequence[Path],
+    folder: str | Path,
+    *,
+    normal: Collection[str] = (),
+    pictures: str = "test/<defect>",
+    truth: str = "ground_truth/<defect>",
+) -> None:
+    """Raise unless every anomalous picture has a mask and every mask a picture.
+
+    Args:
+      anomalous: the pictures.
+      masks: all that there are.
+      folder: they come from, for the message.
+      normal: names of folders whose masks may lack a picture: some data sets have
+        empty masks of normal pictures, too.
+      pictures: where pictures belong, for the message.
+      truth: where masks belong.
+    """
     lost = [one.path for one in anomalous if one.mask is None]
     if len(lost) == len(anomalous):
         raise DataError(
             f"{folder} has no ground truth; put a mask of every anomalous picture "
-            "under ground_truth/<defect>"
+            f"under {truth}"
         )
     if lost:
         raise DataError(
             f"{len(lost)} anomalous pictures have no mask, the first is {lost[0]}; add "
-            "the masks under ground_truth/<defect>, or remove the pictures"
+            f"the masks under {truth}, or remove the pictures"
         )
     used = {one.mask for one in anomalous}
-    # Some data sets have empty masks of normal pictures, too.
-    strays = [m for m in source.masks if m not in used and m.parent.name not in normal]
+    strays = [m for m in masks if m not in used and m.parent.name not in normal]
     if strays:
         raise DataError(
             f"{len(strays)} masks have no picture, the first is {strays[0]}; add the "
-            "pictures under test/<defect>, or remove the masks"
+            f"pictures under {pictures}, or remove the masks"
         )
-    return source.test
 
 
-def _source(folder: Path) -> Source:
+def find_source(folder: Path) -> Source:
+    """What a category's folder holds, also where it has no training pictures."""
     if folder.name == "test" and not (folder / "test").is_dir():
         folder = folder.parent
     trained = any((folder / "train" / name).is_dir() for name in ("good", "ok"))

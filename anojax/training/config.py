@@ -41,6 +41,12 @@ class DataConfig:
     ready: str | None = hp(
         None, "run of 'anojax synth' whose anomalies are used instead of new ones"
     )
+    exemplars: str | None = hp(
+        None, "folder of real defects with masks, for methods that learn from them"
+    )
+    exemplars_per_defect: int = hp(
+        5, "exemplars of each type, the first by name; the others stay unseen", low=1
+    )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from anojax import registry
 from anojax import task as tasks
 from anojax.cli.__main__ import main
 from anojax.cli.trained import load_trained
+from anojax.data import exemplars
 from anojax.data.records import read_picture
 from anojax.data.testfolder import find_test_pictures
 from anojax.errors import AnojaxError
@@ -148,6 +149,54 @@ def test_batch_size_changes_nothing(evaluate):
     for a, b in zip(one, four, strict=True):
         assert a["name"] == b.pop("name") and a.pop("name")
         assert a == pytest.approx(b, abs=1e-4)
+
+
+def learned_from(run, *pictures):
+    """Makes a run one that has learned from these defects."""
+    rows = [{"picture": str(p), "sha256": exemplars.digest(p)} for p in pictures]
+    (run / exemplars.FILE).write_text(json.dumps({"exemplars": rows}))
+
+
+def test_pictures_that_were_learned_from_are_left_out(evaluate, damaged, category):
+    first, second, _ = sorted((category / "test/scratch").iterdir())
+    learned_from(damaged, first, second)
+    code, out, err = evaluate(run=damaged)
+    assert code == 0, err
+    assert "2 pictures left out, which the run has learned from" in out
+    assert "on the 4 test pictures" in " ".join(out.split())
+    said = json.loads(evaluate("--json", run=damaged)[1])
+    assert [row["anomalous"] for row in said["rows"]] == [1, 1]
+    assert "left out" not in evaluate()[1]  # by a run that has seen none
+
+
+def test_copies_of_what_was_learned_from_are_left_out_too(
+    evaluate, damaged, copied, category
+):
+    learned_from(damaged, category / "test/scratch/001.png")
+    (copied / "test/scratch/001.png").rename(copied / "test/scratch/009.png")
+    (copied / "ground_truth/scratch/001_mask.png").rename(
+        copied / "ground_truth/scratch/009_mask.png"
+    )
+    assert "1 pictures left out" in evaluate(run=damaged, data=copied)[1]
+
+
+def test_what_earlier_runs_learned_from_is_left_out(
+    evaluate, trained, damaged, category, tmp_path
+):
+    learned_from(damaged, category / "test/scratch/001.png")
+    later = Path(shutil.copytree(trained, tmp_path / "later"))
+    config = yaml.safe_load((later / "config.yaml").read_text())
+    config["request"]["init_from"] = str(damaged)
+    (later / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "1 pictures left out" in evaluate(run=later)[1]
+    shutil.rmtree(damaged)
+    out = " ".join(evaluate(run=later)[1].split())
+    assert "damaged is gone, on which the run builds" in out
+
+
+def test_a_run_that_has_seen_every_defect(evaluate, damaged, category):
+    learned_from(damaged, *(category / "test/scratch").iterdir())
+    refused(evaluate(run=damaged), "has learned from every anomalous picture")
 
 
 @pytest.mark.parametrize("part", ["test", "alone", "above"])
