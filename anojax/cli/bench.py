@@ -19,7 +19,11 @@ def register(subparsers) -> None:
         "results stay there. The bound is the device's measured copy bandwidth.",
     )
     add = parser.add_argument
-    add("--method", metavar="M[,M...]", help="methods to time (default: all)")
+    add(
+        "--method",
+        metavar="M[,M...]",
+        help="methods to time (default: all that need no training)",
+    )
     add("--size", default="256", metavar="N|HxW", help="size (default 256)")
     add("--channels", type=int, default=3, choices=(1, 3), help="1 or 3 (default 3)")
     add("--batch-size", type=int, default=64, metavar="N", help="default 64")
@@ -36,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from anojax.cli.arguments import method_settings
     from anojax.core import with_settings
 
-    methods = tuple((args.method or ",".join(registry.names())).split(","))
+    names = args.method.split(",") if args.method else _at_once(registry)
+    methods = tuple(names)
     size = parse_size(args.size)
     if args.batch_size < 1 or args.seconds <= 0 or min(size) < 16:
         raise SettingError(
@@ -55,8 +60,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _at_once(registry) -> list[str]:
+    """All methods that work untrained; the networks of others can be very large."""
+    from anojax.core import learns
+
+    return [name for name in registry.names() if not learns(registry.get(name))]
+
+
 def _rows(args, synths, size):
     devices = start_devices(args.devices)
+    if args.batch_size % len(devices):
+        raise SettingError(
+            f"--batch-size is {args.batch_size}, which {len(devices)} devices cannot "
+            f"share equally; give a multiple of {len(devices)}, or other --devices"
+        )
 
     import jax
 

@@ -152,6 +152,11 @@ def zero_bytes(path):
     path.write_bytes(b"")
 
 
+def test_bench_of_a_batch_that_devices_cannot_share(anojax):
+    words = ("--method", "spot", "--batch-size", 3, "--devices", 2)
+    refused(anojax("bench", *words), "--batch-size is 3", "multiple of 2")
+
+
 def text(path):
     path.write_text("not a picture")
 
