@@ -1,0 +1,306 @@
+"""RealNet: a diffusion model of normal pictures, sampled with a little too much noise."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from anojax.core import Card, hp
+from anojax.diffusion.losses import draw, hybrid_loss
+from anojax.diffusion.plan import Sampler
+from anojax.diffusion.prediction import Prediction
+from anojax.diffusion.samplers import initial_noise, sample
+from anojax.diffusion.schedules import Schedule, add_noise
+from anojax.errors import AnojaxError, MissingInput, UnsupportedControl
+from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
+from anojax.nn.diffusion_unet import UNet2D, adm_config
+from anojax.ops.blend import local_synthesis
+from anojax.optim import Optimizer
+from anojax.random import stream
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
+from anojax.types import Inputs, PyTree, Synthesis
+
+SCHEDULE = Schedule("linear", 1000)
+PREDICTION = Prediction("epsilon", "learned_range")
+
+
+@dataclass(frozen=True)
+class Realnet(PerlinShape):
+    """Blends in a picture that a diffusion model of normal ones paints too roughly.
+
+    The model takes ancestral steps whose noise has a variance greater by the `strength`
+    s ("strength-controllable diffusion anomaly synthesis"): at s = 0 it paints normal
+    pictures, the larger s, the further it goes from them. It starts from noise, not
+    from the given picture.
+
+    `Controls.severity` is the opacity of what is painted, in place of the draw from
+    `opacity`; s is a setting. `Controls.area` replaces the threshold of the mask by
+    the level that gives this area, and needs the scope "local".
+
+    With the scope "global" the painted picture takes the place of the whole allowed
+    area. That area is the mask then, which is no exact outline of a defect: parts of
+    the painted picture may look normal. Under a Perlin mask this holds too, in small.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="RealNet: A Feature Selection Network with Realistic Synthetic Anomaly "
+        "for Anomaly Detection",
+        authors="Ximiao Zhang, Min Xu, Xiuzhuang Zhou",
+        venue="CVPR",
+        year=2024,
+        url="https://arxiv.org/abs/2403.05897",
+        paradigm="generative",
+        family="local",
+        level="image",
+        controls=("severity", "area"),
+        code_url="https://github.com/cnulab/RealNet",
+        code_licence="MIT",
+        differences=(
+            "Every anomaly is painted anew; the paper draws from 10 000 stored pictures "
+            "per category, which the public code keeps as JPEG.",
+            "The strength is drawn for every picture; the public code draws one for "
+            "sixteen.",
+            "Painted and blended values are not truncated to 8 bits.",
+            "No classifier guides the steps, and training begins from random weights, "
+            "not from ImageNet's.",
+            "Without classes, one network knows one category; the paper has one network "
+            "for all categories of a dataset.",
+            "Gradients are clipped once for all parts of an accumulated batch, of which "
+            "the mean is taken; the public code clips the growing sum.",
+            "Thresholds for the foreground of each category are left to the command "
+            "line's --foreground.",
+            "The feature selection network that the paper trains on these anomalies is "
+            "not included yet.",
+        ),
+        unverified=("Whether the published network drops out; this one does not.",),
+    )
+
+    scope: str = hp(
+        "local",
+        "paint within a Perlin mask (local), or all that is allowed (global)",
+        choices=("local", "global"),
+    )
+    opacity: tuple[float, float] = hp(
+        (0.5, 1.0), "weight of the painted picture in a local mask", low=0.0, high=1.0
+    )
+    strength: tuple[float, float] = hp(
+        (0.1, 0.2),
+        "s, drawn uniformly; (0.15, 0.25) shows more; for ddim (0.01, 0.03)",
+        low=0.0,
+    )
+    sampler: str = hp(
+        "ddpm",
+        "steps with noise of variance (1 + s) Sigma (ddpm), or without noise but for a "
+        "variance of s Sigma (ddim)",
+        choices=("ddpm", "ddim"),
+    )
+    steps: int = hp(20, "of the sampler, out of 1000", low=1, high=1000)
+    model_size: int | None = hp(
+        None, "shorter side in px of what is painted; none: the picture's", low=1
+    )
+    classes: int | None = hp(
+        None, "categories that the network tells apart by `label`; none: one", low=1
+    )
+    width: int = hp(256, "channels of the network's first level", low=1, high=1024)
+    multipliers: tuple[int, ...] = hp(
+        (1, 1, 2, 2, 4, 4), "channels of its levels, in multiples of that", low=1
+    )
+    attention_at: tuple[int, ...] = hp(
+        (8, 16, 32), "reductions, powers of two, at which it attends", low=1
+    )
+    blocks: int = hp(2, "residual blocks in each of its levels", low=1)
+    head_channels: int = hp(64, "of each head of attention", low=1)
+    norm_groups: int = hp(32, "of channels that are normalised together", low=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        # Both say what is wrong with the settings.
+        self.rule.grid(SCHEDULE)
+        self.network(1)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self.classes is None else ("label",)
+
+    @property
+    def rule(self) -> Sampler:
+        """The steps of the sampler."""
+        return Sampler(self.sampler, self.steps, spacing="ddim", clip=(-1.0, 1.0))
+
+    def network(self, channels: int, **how) -> UNet2D:
+        """The network for pictures of so many channels."""
+        config = adm_config(
+            channels=channels,
+            width=self.width,
+            multipliers=self.multipliers,
+            attention_at=self.attention_at,
+            layers_per_block=self.blocks,
+            attention_head_dim=self.head_channels,
+            norm_num_groups=self.norm_groups,
+            attn_norm_num_groups=self.norm_groups,
+            num_class_embeds=self.classes,
+        )
+        return UNet2D(config=config, **how)
+
+    def painted_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Size (h, w) at which a picture of size `shape` is painted.
+
+        That is `model_size`, rounded to sides that the network can halve.
+        """
+        scale = 1 if self.model_size is None else self.model_size / min(shape)
+        multiple = 2 ** (len(self.multipliers) - 1)
+        h, w = (max(round(n * scale / multiple), 1) * multiple for n in shape)
+        return h, w
+
+    def init(self, key: Key[Array, ""], inputs: Inputs) -> PyTree:
+        c = inputs.image.shape[-1]
+        x = jnp.zeros((1, *self.painted_shape(inputs.image.shape[:2]), c))
+        t = jnp.zeros((1,), jnp.int32)
+        labels = None if self.classes is None else t
+        return self.network(c).init(key, x, t, labels)["params"]
+
+    def shape(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Float[Array, "h w 1"]:
+        if self.scope == "local":
+            return super().shape(params, key, inputs)
+        if inputs.controls.area is not None:
+            raise UnsupportedControl(
+                "realnet with the scope 'global' has no control over 'area'; leave it "
+                "out, or set scope to local"
+            )
+        return jnp.ones((*inputs.image.shape[:2], 1), jnp.float32)
+
+    def paint(
+        self,
+        params: PyTree,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        mask: Float[Array, "h w 1"],
+    ) -> Synthesis:
+        low, high = self.strength
+        strength = low + (high - low) * jax.random.uniform(stream(key, "strength"))
+        painted = self.painted(params, stream(key, "source"), inputs, strength)
+        bounds = self.opacity if self.scope == "local" else (1.0, 1.0)
+        opacity = drawn_opacity(key, inputs, bounds)
+        return local_synthesis(
+            inputs,
+            (1 - opacity) * inputs.image + opacity * painted,
+            mask,
+            alpha=opacity * mask,
+            severity="done",
+            aux={"opacity": opacity, "strength": strength},
+        )
+
+    def painted(
+        self,
+        params: PyTree,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        strength: Float[Array, ""],
+    ) -> Float[Array, "h w c"]:
+        """A picture of the diffusion model in [0, 1], of the size of the given one.
+
+        Args:
+          params: of the network.
+          key: of the first noise and that of all steps.
+          inputs: of which size and label matter, no pixel.
+          strength: s, at least 0.
+        """
+        h, w, c = inputs.image.shape
+        network, labels = self.network(c), self.labels(inputs.label)
+        shape = self.painted_shape((h, w))
+        x = sample(
+            lambda x, t: network.apply({"params": params}, x, t, labels),
+            key,
+            initial_noise(key, (*shape, c)),
+            schedule=SCHEDULE,
+            prediction=PREDICTION,
+            sampler=self.rule,
+            strength=strength,
+        )
+        return (_resized(x[None], (h, w))[0] + 1) / 2
+
+    def labels(self, given: Array | None) -> Int[Array, " b"] | None:
+        """What the network is told, of one label or of a batch's.
+
+        Raises:
+          MissingInput: there are classes, and no label.
+        """
+        if self.classes is None:
+            return None
+        if given is None:
+            raise MissingInput(
+                f"realnet with {self.classes} classes needs the category of every "
+                "picture as `label`; give it, or leave the setting classes out"
+            )
+        return jnp.atleast_1d(jnp.asarray(given, jnp.int32))
+
+
+@dataclass(frozen=True)
+class RealnetTask(GradientTask):
+    """Noise and variance are predicted at all timesteps, on pictures in [-1, 1].
+
+    The averaged parameters are what the Synthesizer paints with.
+    """
+
+    synth: Realnet
+    optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
+    ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)
+    ema_warmup: float | None = hp(
+        10.0,
+        "update k averages with a decay of at most (1 + k) / (this + k), for short runs "
+        "(the paper: none)",
+        low=1.0,
+    )
+    remat: bool = hp(False, "compute blocks twice, for less memory")
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        one = Inputs(image=batch.pictures[0])
+        return self.synth.init(key, one), {}
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        if batch.ready is not None:
+            raise AnojaxError(
+                "realnet learns from normal pictures alone and cannot learn from ready "
+                "anomalies; give data.input, not data.ready"
+            )
+        pictures = batch.pictures
+        shape = self.synth.painted_shape(pictures.shape[1:3])
+        x0 = 2 * _resized(pictures, shape) - 1
+        keys = self.example_keys(key, batch, "diffusion")
+        t, noise = draw(keys, x0, schedule=SCHEDULE)
+        network = self.synth.network(
+            x0.shape[-1], dtype=self.compute_dtype, remat=self.remat
+        )
+        output = network.apply(
+            {"params": params},
+            add_noise(x0, noise, t, schedule=SCHEDULE),
+            t,
+            self.synth.labels(batch.inputs.label),
+        )
+        loss, parts = hybrid_loss(
+            output, x0, noise, t, schedule=SCHEDULE, prediction=PREDICTION
+        )
+        return loss, (statistics, parts)
+
+    def params(self, state: TrainState) -> PyTree:
+        return state.params if state.ema is None else state.ema
+
+
+def _resized(x: Array, shape: tuple[int, int]) -> Array:
+    """Pictures ``[b, h, w, c]`` at another size, bilinear, antialiased."""
+    if x.shape[1:3] == shape:
+        return x
+    return jax.image.resize(x, (x.shape[0], *shape, x.shape[-1]), "linear")
