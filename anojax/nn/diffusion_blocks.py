@@ -34,6 +34,8 @@ class Part(nn.Module, kw_only=True):
     """Whether the backward pass computes every block anew instead of storing it."""
     zero_init: bool = True
     """Whether fresh residual blocks, attention and the output are zero (ADM)."""
+    flash: bool = False
+    """Attention without the matrix of all pairs: NVIDIA GPUs, bfloat16 only."""
 
     @nn.nowrap
     def shared(self) -> dict[str, Any]:
@@ -43,6 +45,7 @@ class Part(nn.Module, kw_only=True):
             "dtype": self.dtype,
             "remat": self.remat,
             "zero_init": self.zero_init,
+            "flash": self.flash,
         }
 
     @nn.nowrap
@@ -110,6 +113,7 @@ class Part(nn.Module, kw_only=True):
             head_dim=width,
             eps=self.config.norm_eps,
             zero_init=self.zero_init,
+            flash=self.flash,
             dtype=self.dtype,
             name=name,
             **settings,

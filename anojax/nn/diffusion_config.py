@@ -27,7 +27,7 @@ class UNet2DConfig:
     """Fields, defaults and meanings are those of ``UNet2DModel``, but for the last."""
 
     sample_size: int | tuple[int, int] | None = None
-    """Side of the pictures in px, or (h, w); for information only."""
+    """Side of the pictures in px, or (h, w). Only a classifier is bound to it."""
     in_channels: int = 3
     out_channels: int = 3
     """Twice the channels of the picture where the variance is learned."""
@@ -109,7 +109,7 @@ class UNet2DConfig:
             groups["attn_norm_num_groups"] = self.block_out_channels[-1:]
         for name, widths in groups.items():
             count = getattr(self, name)
-            if bad := [width for width in widths if width % count]:
+            if bad := [width for width in widths if not count or width % count]:
                 raise SettingError(
                     f"{name} is {count}, which does not divide the width {bad[0]} of "
                     "block_out_channels; choose a divisor of all widths"

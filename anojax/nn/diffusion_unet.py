@@ -33,7 +33,7 @@ class UNetEncoder(Part):
     def embed(
         self, timesteps: Timesteps, labels: ClassLabels | None
     ) -> Float[Array, "b d"]:
-        """The embedding of time and class that every block receives."""
+        """The embedding of time and class that every block receives, float32."""
         c, width = self.config, self.config.block_out_channels[0]
         if c.time_embedding_type == "fourier":
             project = FourierTime(size=width, name="time_proj")
@@ -49,8 +49,8 @@ class UNetEncoder(Part):
                 return positional_time(t, width, cosine_first=flip, shift=shift)
 
         def embed(name: str, t: Timesteps) -> Array:
-            projected = project(t.astype(jnp.float32)).astype(self.dtype)
-            return Embedding(name=name, **self.shared())(projected)
+            exact = self.shared() | {"dtype": jnp.float32}
+            return Embedding(name=name, **exact)(project(t.astype(jnp.float32)))
 
         emb = embed("time_embedding", timesteps)
         by_table = c.class_embed_type is None and c.num_class_embeds is not None
@@ -69,14 +69,13 @@ class UNetEncoder(Part):
                 c.num_class_embeds,
                 c.embedding_dim,
                 embedding_init=init,
-                dtype=self.dtype,
                 name="class_embedding",
             )
             emb = emb + table(labels)
         elif c.class_embed_type == "timestep":
             emb = emb + embed("class_embedding", labels)
         elif c.class_embed_type == "identity":
-            emb = emb + labels.astype(self.dtype)
+            emb = emb + labels.astype(jnp.float32)
         return emb
 
     @nn.nowrap

@@ -12,6 +12,7 @@ import numpy as np
 
 from anojax.data.files import atomic_write, cannot_write, make_folder, temporary_name
 from anojax.errors import DataError, SettingError
+from anojax.nn.diffusion_classifier import UNetClassifier
 from anojax.nn.diffusion_unet import UNet2D, UNet2DConfig
 from anojax.types import PyTree
 from anojax.weights.convert import (
@@ -50,9 +51,8 @@ def load_unet(folder: Path | str) -> tuple[UNet2DConfig, PyTree]:
         config = UNet2DConfig.from_dict(values)
     except SettingError as error:
         raise SettingError(f"{folder / CONFIG}: {error}") from error
-    state = modern_attention(read_weights(folder))
-    source = str(folder)
-    return config, to_flax(state, shapes(config), name=diffusers_name, source=source)
+    state, like = modern_attention(read_weights(folder)), shapes(UNet2D(config=config))
+    return config, to_flax(state, like, name=diffusers_name, source=str(folder))
 
 
 def save_unet(folder: Path | str, config: UNet2DConfig, variables: PyTree) -> None:
@@ -66,7 +66,8 @@ def save_unet(folder: Path | str, config: UNet2DConfig, variables: PyTree) -> No
       RunError: the folder cannot be written.
     """
     state = to_torch(variables, name=diffusers_name)
-    to_flax(state, shapes(config), name=diffusers_name, source="what is to be saved")
+    like = shapes(UNet2D(config=config))
+    to_flax(state, like, name=diffusers_name, source="what is to be saved")
     folder = make_folder(Path(folder))
     write_weights(folder, state)
     name = _THEIRS if config.first_skip else _OURS
@@ -74,18 +75,28 @@ def save_unet(folder: Path | str, config: UNet2DConfig, variables: PyTree) -> No
     atomic_write(folder / CONFIG, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
-def shapes(config: UNet2DConfig) -> PyTree:
-    """Shapes of the variables of a network, which is not built for this."""
-    side = config.side_multiple
-    x = jax.ShapeDtypeStruct((1, side, side, config.in_channels), jnp.float32)
-    t = jax.ShapeDtypeStruct((1,), jnp.float32)
-    labels = None
-    if config.class_embed_type == "identity":
-        labels = jax.ShapeDtypeStruct((1, config.embedding_dim), jnp.float32)
+def shapes(network: UNet2D | UNetClassifier) -> PyTree:
+    """Shapes of the variables of a network, without computing any.
+
+    Raises:
+      SettingError: a classifier without `sample_size`.
+    """
+    config, extra = network.config, ()
+    size = (config.side_multiple,) * 2
+    if isinstance(network, UNetClassifier):
+        if config.sample_size is None:
+            raise SettingError(
+                "the classifier has parameters for every place, but sample_size is "
+                "None; set it to the side of the pictures"
+            )
+        size = np.broadcast_to(config.sample_size, 2)
+    elif config.class_embed_type == "identity":
+        extra = (jax.ShapeDtypeStruct((1, config.embedding_dim), jnp.float32),)
     elif config.class_embed_type == "timestep" or config.num_class_embeds is not None:
-        labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-    init = UNet2D(config=config).init
-    return jax.eval_shape(init, jax.random.key(0), x, t, labels)
+        extra = (jax.ShapeDtypeStruct((1,), jnp.int32),)
+    x = jax.ShapeDtypeStruct((1, *size, config.in_channels), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), x, t, *extra)
 
 
 def resolve_folder(name: Path | str) -> Path:

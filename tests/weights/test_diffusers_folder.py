@@ -22,39 +22,29 @@ from anojax.weights.diffusers_folder import (
 )
 
 OPTIONS = {
-    "default": {},
-    "resnet_blocks": {
-        "down_block_types": ["ResnetDownsampleBlock2D"] * 2,
-        "up_block_types": ["ResnetUpsampleBlock2D"] * 2,
-        "resnet_time_scale_shift": "scale_shift",
-    },
-    "attention_everywhere": {
-        "down_block_types": ["AttnDownBlock2D"] * 2,
-        "up_block_types": ["AttnUpBlock2D"] * 2,
-        "resnet_time_scale_shift": "scale_shift",
-        "attn_norm_num_groups": 2,
-        "attention_head_dim": None,
-    },
-    "attention_resampled_by_resnets": {
-        "down_block_types": ["AttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "AttnUpBlock2D"],
+    "adm": {
+        "block_out_channels": [8, 16, 8],
+        "down_block_types": [
+            "ResnetDownsampleBlock2D",
+            "AttnDownBlock2D",
+            "ResnetDownsampleBlock2D",
+        ],
+        "up_block_types": [
+            "ResnetUpsampleBlock2D",
+            "AttnUpBlock2D",
+            "ResnetUpsampleBlock2D",
+        ],
         "downsample_type": "resnet",
         "upsample_type": "resnet",
-        "layers_per_block": 2,
-    },
-    "mixed": {
-        "down_block_types": ["AttnDownBlock2D", "ResnetDownsampleBlock2D"],
-        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-        "act_fn": "mish",
-    },
-    "three_levels_and_classes": {
-        "block_out_channels": [8, 16, 8],
-        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        "resnet_time_scale_shift": "scale_shift",
+        "attn_norm_num_groups": 2,
         "num_class_embeds": 5,
         "out_channels": 6,
     },
     "ddpm_of_2020": {
+        "down_block_types": ["AttnDownBlock2D"] * 2,
+        "up_block_types": ["AttnUpBlock2D"] * 2,
+        "attention_head_dim": None,
         "freq_shift": 1,
         "flip_sin_to_cos": False,
         "downsample_padding": 0,
@@ -62,10 +52,12 @@ OPTIONS = {
         "act_fn": "gelu",
     },
     "fourier": {
+        "down_block_types": ["AttnDownBlock2D", "ResnetDownsampleBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
         "time_embedding_type": "fourier",
         "center_input_sample": True,
         "mid_block_scale_factor": 1.4142,
-        "act_fn": "relu",
+        "act_fn": "mish",
     },
     "learned_time": {
         "time_embedding_type": "learned",
@@ -73,10 +65,12 @@ OPTIONS = {
         "time_embedding_dim": 20,
         "add_attention": False,
         "in_channels": 1,
+        "act_fn": "relu",
     },
     "no_middle_timestep_classes": {
         "mid_block_type": None,
         "class_embed_type": "timestep",
+        "layers_per_block": 2,
         "act_fn": "swish",
     },
     "identity_classes_unnormalised_middle": {
@@ -109,7 +103,7 @@ def random_state(config):
             values *= 0.3
         return values.astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(leaf, shapes(config))
+    return jax.tree_util.tree_map_with_path(leaf, shapes(UNet2D(config=config)))
 
 
 def some_inputs(config):
