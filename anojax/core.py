@@ -15,6 +15,7 @@ from anojax.errors import (
     SettingError,
     UnknownName,
     UnsupportedControl,
+    UnsupportedInput,
     did_you_mean,
 )
 from anojax.types import Controls, Inputs, PyTree, Synthesis
@@ -124,6 +125,7 @@ class Synthesizer(abc.ABC):
         Raises:
           MissingInput: the method needs something that `inputs` lacks.
           UnsupportedControl: a control is given that the method cannot honour.
+          UnsupportedInput: a region is given to a method that makes whole pictures.
         """
         self.check(inputs)
         with jax.named_scope(self.name):
@@ -150,6 +152,12 @@ class Synthesizer(abc.ABC):
                     f"{self.name} needs {NEEDS[need]}; "
                     f"methods that do without: {', '.join(able) or 'none'}"
                 )
+        if self.card.level == "full_image" and inputs.region is not None:
+            local = (n for n, c in registry.cards().items() if c.level == "image")
+            raise UnsupportedInput(
+                f"{self.name} makes whole pictures and cannot keep a defect within a "
+                f"region; methods that can: {', '.join(local) or 'none'}"
+            )
         for control in CONTROLS:
             asked = getattr(inputs.controls, control) is not None
             if asked and control not in self.card.controls:

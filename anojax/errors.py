@@ -24,6 +24,10 @@ class UnsupportedControl(AnojaxError):
     """A control that the method cannot honour."""
 
 
+class UnsupportedInput(AnojaxError):
+    """An input that the method cannot honour."""
+
+
 class DataError(AnojaxError):
     """A file or folder that cannot be used."""
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from anojax import registry
+from anojax import task as tasks
 from anojax.cli.arguments import start_devices
 from anojax.config import SynthConfig
 from anojax.core import Card, Synthesizer, learns
@@ -168,9 +169,10 @@ def check_channels(parameters: Parameters | None, picture, first, path: Path) ->
 
 
 def _untrained(method: str) -> str:
+    data = "exemplars" if tasks.get(method).learns_from_exemplars else "input"
     return (
         f"{method} synthesizes with what it has learned: train it first "
-        f"(anojax train configs/train/{method}.yaml data.input=DIR --output RUN)"
+        f"(anojax train configs/train/{method}.yaml data.{data}=DIR --output RUN)"
     )
 
 

@@ -125,12 +125,19 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
             "severity 0 leaves every picture unchanged; raise --severity, or add "
             "--keep-empty to write unchanged pictures"
         )
-    asked = Inputs(image=0, source=0, controls=Controls(**config.controls()))
+    region = None if config.region is None else 0
+    controls = Controls(**config.controls())
+    asked = Inputs(image=0, source=0, region=region, controls=controls)
     methods = []
     for name in config.methods:
         fields = config.settings.get(name, {})
         synth = with_settings(registry.get(name)(), **fields)
         synth.check(asked)
+        if config.native and synth.card.level == "full_image":
+            raise SettingError(
+                f"{name} makes whole pictures at the working size, which have no own "
+                "resolution; leave --native out"
+            )
         methods.append(synth)
     return tuple(methods)
 

@@ -18,7 +18,12 @@ from anojax import registry
 from anojax import task as tasks
 from anojax.batching import _compiled
 from anojax.core import CONTROLS, NEEDS, learns, settings, with_settings
-from anojax.errors import AnojaxError, MissingInput, UnsupportedControl
+from anojax.errors import (
+    AnojaxError,
+    MissingInput,
+    UnsupportedControl,
+    UnsupportedInput,
+)
 from anojax.task import Examples
 
 NAMES = registry.names()
@@ -76,7 +81,14 @@ def shapes(shape=(*SIZE, 3)):
 def params(name, shape=(*SIZE, 3)):
     """Random parameters of methods that learn, nothing for others."""
     one = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), shapes(shape))
-    return jax.jit(tested(name).init)(jax.random.key(0), one)
+    found = jax.jit(tested(name).init)(jax.random.key(0), one)
+    if registry.get(name).card.level != "full_image":
+        return found
+    # Fresh networks of zeros would make the same picture of every key.
+    draw = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: x + np.float32(0.1) * draw.normal(size=x.shape).astype(x.dtype), found
+    )
 
 
 @cache
@@ -146,7 +158,10 @@ def over(names):
 
 
 each = over(NAMES)
-local = over(n for n in NAMES if registry.get(n).card.level == "image")
+LEVELS = {n: registry.get(n).card.level for n in NAMES}
+local = over(n for n in NAMES if LEVELS[n] == "image")
+whole = over(n for n in NAMES if LEVELS[n] == "full_image")
+pictured = over(n for n in NAMES if LEVELS[n] in ("image", "full_image"))
 
 
 @each
@@ -180,7 +195,7 @@ def test_settings_say_what_they_mean(name):
     assert cls(**settings(synth)) == synth and hash(synth) == hash(cls())
 
 
-@local
+@pictured
 def test_shapes_without_computing(name):
     synth, inputs = registry.get(name)(), shapes()
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -249,7 +264,7 @@ def test_pixels_do_not_depend_on_batch_or_devices(name):
     assert np.array_equal(part.mask, out.mask[[5, 2, 7]])
 
 
-@local
+@pictured
 def test_vmap_agrees_with_one_after_the_other(name):
     """Compilers round differently; a pixel on a threshold may flip, no more."""
     out, vmapped = plain(name), run(name, strategy="vmap")
@@ -257,7 +272,7 @@ def test_vmap_agrees_with_one_after_the_other(name):
     assert (np.abs(out.image - vmapped.image) > 1.5 / 255).mean() < 4e-3
 
 
-@local
+@pictured
 def test_golden_vectors(name):
     """The pixels of two draws are what they were when the file was last written.
 
@@ -293,6 +308,12 @@ def test_mask_within_foreground_and_region(name):
     )
 
 
+@whole
+def test_whole_pictures_keep_no_region(name):
+    with pytest.raises(UnsupportedInput, match=f"{name} .* region; methods that can: "):
+        run(name, masks=True)
+
+
 @local
 def test_severity_zero_is_the_identity_and_more_is_more(name):
     assert "severity" in registry.get(name).card.controls
@@ -322,7 +343,7 @@ def test_area_is_honoured(name):
     assert 0.004 < sizes[0] < 0.04 and 0.05 < sizes[1] < 0.2, sizes
 
 
-@local
+@pictured
 @pytest.mark.parametrize("shape", [(45, 33, 1)], ids=["odd-grey"])
 def test_odd_and_grey_pictures(name, shape):
     out = run(name, shape=shape)
