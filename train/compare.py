@@ -1,11 +1,12 @@
 """Train and score several configurations under several seeds, and write one table.
 
-    python train/compare.py configs/train/*_tile_cpu.yaml --seeds 0 1 \\
-        --input data/magnetic_tile --output runs/tile
+    python train/compare.py configs/train/draem_tile_cpu.yaml \\
+        configs/train/riad_tile_cpu.yaml --seeds 0 1 --input data/magnetic_tile \\
+        --output runs/tile
 
 Each run goes to OUTPUT/<configuration>/<seed>, and the table of all of them to
-OUTPUT/scores.md and OUTPUT/scores.json. The same command continues where it was
-interrupted. The table says how long training took; measure that on a quiet machine.
+OUTPUT/scores.md and OUTPUT/scores.json. The configurations are
+those of methods with a detector. The same command continues where it was interrupted. The table says how long training took; measure that on a quiet machine.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Defect-Gen: the hand-over, what it makes of masks, training, and the command line."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -27,6 +28,7 @@ from anojax.methods.generative.defect_gen import (
 )
 from anojax.nn.diffusion_unet import receptive_field_px
 from anojax.optim import Optimizer
+from anojax.task import Reduce
 from anojax.training.config import TrainConfig
 from anojax.types import Exemplar, Inputs, Synthesis
 
@@ -173,6 +175,15 @@ def random_params():
     )
 
 
+def test_nothing_depends_on_the_input_but_its_size(random_params):
+    out = make(random_params, IMAGES)
+    object_ = np.zeros((3, 16, 16, 1), np.uint8)
+    other = make(random_params, 255 - IMAGES, foreground=object_)
+    np.testing.assert_array_equal(out.image, other.image)
+    np.testing.assert_array_equal(out.mask, other.mask)
+    assert (out.image[0] != out.image[1]).mean() > 0.2  # but on the key
+
+
 def test_label_is_the_type_that_covers_most(random_params):
     out = make(random_params, IMAGES)
     shares = out.aux["shares"]
@@ -250,6 +261,31 @@ def test_states():
     np.testing.assert_array_equal(state[..., 1:].argmax(-1), expected)
 
 
+def test_loss_of_silent_networks_is_the_size_of_the_states():
+    shapes = jax.eval_shape(TASK.init, jax.random.key(0), batch_of())
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes.params)
+    loss = jax.jit(lambda p: TASK.loss(p, {}, jax.random.key(0), batch_of(), Reduce()))
+    found, _ = loss(zeros)
+    expected = 2 * np.square(TASK.states(batch_of())).mean()
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_separate_losses_of_picture_and_mask(key):
+    x0 = TASK.states(batch_of())
+    found = jax.random.normal(key, x0.shape)
+    errors = {w: dataclasses.replace(TASK, cross_entropy=w) for w in (0.0, 0.2)}
+    gradient = jax.grad(errors[0.0].error)(found, x0)
+    assert not gradient[..., 1:].any() and gradient[..., :1].any()
+    assert jax.grad(TASK.error)(found, x0)[..., 1:].any()
+    odds = np.exp(np.asarray(found[..., 1:], np.float64))
+    likelihood = ((odds / odds.sum(-1, keepdims=True)) * np.asarray(x0[..., 1:])).sum(
+        -1
+    )
+    squares = np.square(np.asarray(found - x0)[..., :1]).mean()
+    expected = squares - 0.2 * np.log(likelihood).mean()
+    assert float(errors[0.2].error(found, x0)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_it_learns_from_exemplars_only():
     image = batch_of().inputs.image
     with pytest.raises(AnojaxError, match="learns from real defects"):
@@ -302,6 +338,46 @@ def config(folder, tmp_path_factory):
     file = tmp_path_factory.mktemp("config") / "c.yaml"
     file.write_text(yaml.safe_dump(values))
     return file
+
+
+def test_from_exemplars_to_new_pictures(config, folder, tmp_path, capsys):
+    run, made = tmp_path / "run", tmp_path / "made"
+    words = ("--output", run, "--devices", 1)
+    assert command("train", config, *words) == 0, capsys.readouterr().err
+    assert "6 exemplars of 2 types (type1, type2)" in capsys.readouterr().out
+    resolved = yaml.safe_load((run / "config.yaml").read_text())["request"]
+    assert resolved["settings"]["defects"] == 2  # counted, not asked for
+    listed = json.loads((run / "exemplars.json").read_text())["exemplars"]
+    names = [Path(row["picture"]).name for row in listed]
+    assert names == ["0.png", "2.png", "4.png", "1.png", "3.png", "5.png"]
+
+    more = ("--size", 16, "--output", made, "--devices", 1, "--quiet", "--keep-empty")
+    words = ("--method", "defect_gen", "--checkpoint", run, "--input", folder)
+    assert command("synth", *words, *more) == 0, capsys.readouterr().err
+    rows = [json.loads(line) for line in (made / "manifest.jsonl").open()]
+    assert len(rows) == 2
+    assert rows[0]["settings"]["defects"] == 2
+    assert command("verify", made) == 0, capsys.readouterr().err
+    # Nothing that a picture's own resolution or a region could mean here.
+    for flags, says in (
+        (("--native",), "which have no own resolution"),
+        (("--region", folder / "train/good/0.png"), "within a region"),
+    ):
+        capsys.readouterr()
+        assert command("synth", *words, *flags, *more[:3], tmp_path / "no") == 2
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "no").exists()
+    untrained = ("synth", *words[:2], "--input", folder, "--output", tmp_path / "no")
+    assert command(*untrained) == 2
+    assert "defect_gen.yaml data.exemplars=DIR" in capsys.readouterr().err
+    # A run that goes on has the same exemplars.
+    (folder / "test/type1/0.png").rename(folder / "test/type1/7.png")
+    (folder / "ground_truth/type1/0_mask.png").rename(
+        folder / "ground_truth/type1/7_mask.png"
+    )
+    again = ("length=4 epochs", "--output", run, "--devices", 1)
+    assert command("train", config, *again) == 2
+    assert "lists other files than there are now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
