@@ -5,8 +5,9 @@
         --output runs/tile
 
 Each run goes to OUTPUT/<configuration>/<seed>, and the table of all of them to
-OUTPUT/scores.md and OUTPUT/scores.json. The configurations are
-those of methods with a detector. The same command continues where it was interrupted. The table says how long training took; measure that on a quiet machine.
+OUTPUT/scores.md and OUTPUT/scores.json. The configurations are those of methods with a
+detector. The same command continues where it was interrupted. The table says how long
+training took; measure that on a quiet machine.
 """
 
 import argparse
