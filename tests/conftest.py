@@ -28,6 +28,14 @@ _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 _hook = install_import_hook("anojax", _CHECKER)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Every compiled program holds memory maps, of which a process has 65 530; a whole
+    suite in two workers would use them up and crash."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     """A fresh key; fold in a number where several are needed."""
