@@ -46,7 +46,7 @@ def small(name):
     return {}
 
 
-def tested(name):
+def under_test(name):
     return registry.get(name)(**small(name))
 
 
@@ -81,7 +81,7 @@ def shapes(shape=(*SIZE, 3)):
 def params(name, shape=(*SIZE, 3)):
     """Random parameters of methods that learn, nothing for others."""
     one = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), shapes(shape))
-    found = jax.jit(tested(name).init)(jax.random.key(0), one)
+    found = jax.jit(under_test(name).init)(jax.random.key(0), one)
     if registry.get(name).card.level != "full_image":
         return found
     # Fresh networks of zeros would make the same picture of every key.
@@ -93,7 +93,7 @@ def params(name, shape=(*SIZE, 3)):
 
 @cache
 def make(name, devices=1, strategy="map", shape=(*SIZE, 3)):
-    synth = tested(name)
+    synth = under_test(name)
     images, object_ = pictures(*shape)
     bank = None
     if "texture" in synth.needs:
@@ -212,7 +212,7 @@ def test_who_learns_says_so(name):
     if not learns(cls):
         assert cls().init(jax.random.key(0), anojax.Inputs()) == {}
         return
-    synth = tested(name)
+    synth = under_test(name)
     wanted = jax.eval_shape(synth.init, key, shapes())
     assert jax.tree.leaves(wanted), f"{name} has an init that gives nothing"
     task = tasks.get(name)(synth)
