@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from anojax.core import Card, Synthesizer
+from anojax.core import Card, Synthesizer, learns
 from anojax.errors import AnojaxError, UnknownName, did_you_mean
 
 # The taxonomy of the survey (arXiv 2502.16412): paradigm -> family -> methods.
@@ -96,6 +96,11 @@ def get(name: str) -> type[Synthesizer]:
 def cards() -> dict[str, Card]:
     """The cards of all methods that work."""
     return {name: get(name).card for name in names()}
+
+
+def untrained() -> tuple[str, ...]:
+    """Names of the methods that synthesize at once, without a training run."""
+    return tuple(name for name in names() if not learns(get(name)))
 
 
 def find(

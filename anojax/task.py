@@ -56,6 +56,11 @@ class TrainState:
 
     replace = replace
 
+    @property
+    def averaged(self) -> PyTree:
+        """The averaged parameters if there are any, else the last ones."""
+        return self.params if self.ema is None else self.ema
+
 
 @_pytree
 class Examples:
@@ -192,8 +197,7 @@ class Task(abc.ABC):
 
     def variables(self, state: TrainState) -> PyTree:
         """What the Detector needs: the averaged parameters if there are any."""
-        params = state.params if state.ema is None else state.ema
-        return {"params": params, "statistics": state.statistics}
+        return {"params": state.averaged, "statistics": state.statistics}
 
     def detector(self) -> Detector | None:
         """The Detector that goes with these settings, if the paper ends in one."""

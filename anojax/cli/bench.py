@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from anojax.cli.arguments import method_settings
     from anojax.core import with_settings
 
-    names = args.method.split(",") if args.method else _at_once(registry)
-    methods = tuple(names)
+    # Without names: the networks of methods that learn can be very large.
+    methods = tuple(args.method.split(",")) if args.method else registry.untrained()
     size = parse_size(args.size)
     if args.batch_size < 1 or args.seconds <= 0 or min(size) < 16:
         raise SettingError(
@@ -58,13 +58,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(rows)
     return 0
-
-
-def _at_once(registry) -> list[str]:
-    """All methods that work untrained; the networks of others can be very large."""
-    from anojax.core import learns
-
-    return [name for name in registry.names() if not learns(registry.get(name))]
 
 
 def _rows(args, synths, size):

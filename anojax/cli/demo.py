@@ -30,7 +30,6 @@ def register(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from anojax import registry
     from anojax.cli.arguments import start_devices
-    from anojax.core import learns
     from anojax.data import samples
     from anojax.data.manifest import read_rows
     from anojax.report import html, sheet
@@ -43,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
     start_devices()
     out = Path(args.output)
     products = out / "products"
-    # Those that learn would have to be trained first.
-    methods = [name for name in registry.names() if not learns(registry.get(name))]
+    methods = registry.untrained()
     size = f"{args.size} x {args.size}"
     _say(args, f"drawing {len(PRODUCTS)} products, {args.pictures} of each, {size}")
     samples.write_samples(products, PRODUCTS, args.pictures, args.size, args.seed)

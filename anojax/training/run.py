@@ -145,7 +145,7 @@ def finished_variables(task: Task, outcome: Outcome, source: Source) -> PyTree:
 
 def synthesizer_params(task: Task, state: TrainState) -> PyTree:
     """What the task's Synthesizer has learned: averaged, where there is an average."""
-    averaged = state.params if state.ema is None else state.ema
+    averaged = state.averaged
     return task.params(state.replace(params=averaged))
 
 

@@ -291,4 +291,4 @@ class DefectGenTask(GradientTask):
         )
 
     def params(self, state) -> PyTree:
-        return state.params if state.ema is None else state.ema
+        return state.averaged

@@ -296,7 +296,7 @@ class RealnetTask(GradientTask):
         return loss, (statistics, parts)
 
     def params(self, state: TrainState) -> PyTree:
-        return state.params if state.ema is None else state.ema
+        return state.averaged
 
 
 def _resized(x: Array, shape: tuple[int, int]) -> Array:
