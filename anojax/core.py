@@ -113,6 +113,12 @@ class Synthesizer(abc.ABC):
         """What these settings need; a method may need less than its card."""
         return self.card.needs
 
+    @property
+    def learns(self) -> bool:
+        """Whether these settings synthesize with parameters that a training run must
+        give: those of a method with an `init` of its own, unless it says otherwise."""
+        return type(self).init is not Synthesizer.init
+
     def init(self, key: Key[Array, ""], inputs: Inputs) -> PyTree:
         """Parameters of the method; ``{}`` unless it learns."""
         del key, inputs
@@ -197,14 +203,6 @@ class Layered(Synthesizer):
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Synthesis:
         return self.paint(params, key, inputs, self.shape(params, key, inputs))
-
-
-def learns(method: type[Synthesizer]) -> bool:
-    """Whether a method synthesizes with parameters that a training run must give.
-
-    It says so by having an `init` of its own; nothing else repeats it.
-    """
-    return method.init is not Synthesizer.init
 
 
 def settings(synth: Synthesizer) -> dict[str, Any]:

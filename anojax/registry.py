@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from anojax.core import Card, Synthesizer, learns
+from anojax.core import Card, Synthesizer
 from anojax.errors import AnojaxError, UnknownName, did_you_mean
 
 # The taxonomy of the survey (arXiv 2502.16412): paradigm -> family -> methods.
@@ -100,7 +100,7 @@ def cards() -> dict[str, Card]:
 
 def untrained() -> tuple[str, ...]:
     """Names of the methods that synthesize at once, without a training run."""
-    return tuple(name for name in names() if not learns(get(name)))
+    return tuple(name for name in names() if not get(name)().learns)
 
 
 def find(

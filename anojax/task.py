@@ -13,21 +13,21 @@ import abc
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Key
 
 from anojax import registry
 from anojax.batching import over_examples
 from anojax.core import Synthesizer, check_setting, hp
-from anojax.errors import AnojaxError, UnknownName
+from anojax.detector import Detector, in_unit_range
+from anojax.errors import AnojaxError, UnknownName, did_you_mean
 from anojax.optim import Optimizer, ema_update, rising_decay
 from anojax.random import example_key, stream
 from anojax.types import Bank, Inputs, Leaf, PyTree, Synthesis
@@ -80,7 +80,7 @@ class Examples:
     @property
     def pictures(self) -> Float[Array, "b h w c"]:
         """The normal pictures in [0, 1]."""
-        return _unit(self.inputs.image)
+        return in_unit_range(self.inputs.image)
 
 
 @dataclass(frozen=True)
@@ -107,44 +107,14 @@ class Reduce:
 
 
 @dataclass(frozen=True)
-class Detector(abc.ABC):
-    """What finds defects after training; frozen, hashable, equal by value."""
+class Part:
+    """A network that a task starts with and does not train."""
 
-    def calibrate(
-        self, variables: PyTree, pictures: Iterable[UInt8[Any, "b h w c"]]
-    ) -> PyTree:
-        """Fit what needs normal pictures but no gradient (a density, a threshold).
-
-        Args:
-          variables: as `Task.variables` gives them.
-          pictures: batches of normal pictures; the last one may be smaller.
-
-        Returns:
-          The variables that `score` needs: nested dictionaries of arrays.
-        """
-        del pictures
-        return variables
-
-    @abc.abstractmethod
-    def score(
-        self, variables: PyTree, image: Float[Array, "h w c"]
-    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
-        """Anomaly map and image score of one picture; higher is more anomalous."""
-
-
-@lru_cache(maxsize=32)
-def _scores(detector: Detector):
-    def many(variables, images):
-        return jax.vmap(lambda x: detector.score(variables, x))(_unit(images))
-
-    return jax.jit(many)
-
-
-def score_batch(
-    detector: Detector, variables: PyTree, images: Shaped[Any, "b h w c"]
-) -> tuple[Float[Array, "b h w"], Float[Array, " b"]]:
-    """Maps and scores of a batch of pictures, uint8 or float32 in [0, 1]."""
-    return _scores(detector)(variables, images)
+    kind: Literal["backbone", "run"]
+    """Pretrained weights of a known network, or what another training run of the same
+    method taught."""
+    source: str
+    """The network's name, or the stage of that run."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +125,10 @@ class Task(abc.ABC):
     `Optimizer`, or other frozen dataclasses).
     """
 
+    method: ClassVar[str | None] = None
+    """Whose task it is; none: the method in whose file it is defined."""
+    stage: ClassVar[str] = "train"
+    """Which of the method's trainings it is; a word."""
     learns_from_exemplars: ClassVar[bool] = False
     """Whether its batches are real defects, with `Inputs.exemplar` and `Inputs.label`,
     and not normal pictures."""
@@ -167,8 +141,28 @@ class Task(abc.ABC):
 
     @property
     def name(self) -> str:
-        """The name of the method: the name of the file."""
-        return type(self).__module__.rsplit(".", 1)[-1]
+        """The name of the method."""
+        return self.method or type(self).__module__.rsplit(".", 1)[-1]
+
+    def parts(self) -> dict[str, Part]:
+        """What is to come trained from elsewhere: its name in `TrainState.statistics`,
+        where its variables take the place of those of `init`."""
+        return {}
+
+    def begin(
+        self, state: TrainState, key: Key[Array, ""], batches: Iterator[Examples]
+    ) -> TrainState:
+        """What has to be measured on examples before the first step.
+
+        Runs once, on the host, after all `parts` are in place; not when a run goes on.
+
+        Args:
+          state: as `init` made it.
+          key: of the run.
+          batches: whole batches, the same in every process, without end.
+        """
+        del key, batches
+        return state
 
     @abc.abstractmethod
     def init(self, key: Key[Array, ""], batch: Examples) -> TrainState:
@@ -360,33 +354,41 @@ class GradientTask(Task):
         return gradients, statistics, metrics
 
 
-def get(name: str) -> type[Task]:
-    """The Task class of a method.
+def get(name: str, stage: str | None = None) -> type[Task]:
+    """A Task class of a method: its only one, its first, or the one of a stage.
 
     Raises:
-      UnknownName: there is no such method, or nothing of it is trained.
+      UnknownName: there is no such method, nothing of it is trained, or not in such a
+        stage.
     """
-    own = _tasks_of(name)
+    own = stages(name)
     if not own:
-        able = ", ".join(n for n in registry.names() if _tasks_of(n)) or "none"
+        able = ", ".join(n for n in registry.names() if stages(n)) or "none"
         raise UnknownName(
             f"method '{name}' has nothing to train; methods that have: {able}"
         )
-    if len(own) != 1:
-        raise AnojaxError(f"{name} defines {len(own)} public tasks, expected one")
-    return own[0]
+    if stage is None:
+        return next(iter(own.values()))
+    if stage not in own:
+        raise UnknownName(
+            f"{name} has no stage '{stage}'{did_you_mean(stage, own)}; it has "
+            f"{', '.join(own)}"
+        )
+    return own[stage]
 
 
-def _tasks_of(name: str) -> list[type[Task]]:
+def stages(name: str) -> dict[str, type[Task]]:
+    """The trainings of a method by their stage, in the order of its file."""
     module = sys.modules[registry.get(name).__module__]
-    return [
+    found = [
         value
         for key, value in vars(module).items()
         if inspect.isclass(value)
         and issubclass(value, Task)
-        and value.__module__ == module.__name__
+        and not inspect.isabstract(value)
         and not key.startswith("_")
     ]
+    return {task.stage: task for task in found}
 
 
 def _split(batch: Examples, parts: int) -> Examples:
@@ -399,17 +401,10 @@ def _split(batch: Examples, parts: int) -> Examples:
     return jax.tree.map(lambda x: x.reshape(parts, size // parts, *x.shape[1:]), batch)
 
 
-def _unit(images):
-    images = jnp.asarray(images)
-    if images.dtype != jnp.uint8:
-        return images
-    return images.astype(jnp.float32) / 255
-
-
 def _to_float(ready: Synthesis) -> Synthesis:
-    image = None if ready.image is None else _unit(ready.image)
+    image = None if ready.image is None else in_unit_range(ready.image)
     return ready.replace(
         image=image,
         mask=(ready.mask > 0).astype(jnp.float32),
-        alpha=_unit(ready.alpha),
+        alpha=in_unit_range(ready.alpha),
     )

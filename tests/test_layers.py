@@ -16,6 +16,7 @@ LEVELS = {
     "nn": 2,
     "diffusion": 2,
     "core": 3,
+    "detector": 3,
     "task": 3,
     "optim": 3,
     "registry": 3,

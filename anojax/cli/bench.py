@@ -70,7 +70,6 @@ def _rows(args, synths, size):
 
     import jax
 
-    from anojax.core import learns
     from anojax.data import samples, textures
     from anojax.evaluation import speed
     from anojax.types import Bank
@@ -99,7 +98,7 @@ def _rows(args, synths, size):
             bandwidth=bandwidth,
             devices=devices,
         )
-        random = learns(type(synth))
+        random = synth.learns
         note = f" ({RANDOM})" if random else ""
         print(f"{row.method}: {row.images_per_s:,.0f} images/s{note}", file=sys.stderr)
         yield dataclasses.asdict(row) | {

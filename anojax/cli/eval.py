@@ -173,7 +173,7 @@ def _score(trained, pictures, gray, batch_size, quiet, maps, masks) -> Any:
     from rich.progress import track
 
     from anojax.data.testfolder import read_in_parts
-    from anojax.task import score_batch
+    from anojax.detector import score_batch
 
     batch_size = min(batch_size, len(pictures))
     scores, done = np.zeros(len(pictures)), 0

@@ -13,7 +13,7 @@ from anojax import registry
 from anojax import task as tasks
 from anojax.cli.arguments import start_devices
 from anojax.config import SynthConfig
-from anojax.core import Card, Synthesizer, learns
+from anojax.core import Card, Synthesizer, with_settings
 from anojax.errors import CheckpointError, DataError, SettingError
 from anojax.types import Inputs, PyTree, Synthesis
 
@@ -93,7 +93,7 @@ def load_parameters(
       CheckpointError: the checkpoint is half-written, damaged or of another method.
       RunError: the folder is missing, or holds no finished training run.
     """
-    learned = [name for name in config.methods if learns(registry.get(name))]
+    learned = [name for name in config.methods if _as_set(config, name).learns]
     if config.checkpoint is None:
         if learned:
             raise SettingError(f"{_untrained(learned[0])}, then add --checkpoint RUN")
@@ -166,6 +166,10 @@ def check_channels(parameters: Parameters | None, picture, first, path: Path) ->
             f"{first.shape[-1]}, and {parameters.method} was trained on one kind only; "
             "add --gray or sort them apart"
         )
+
+
+def _as_set(config: SynthConfig, name: str) -> Synthesizer:
+    return with_settings(registry.get(name)(), **config.settings.get(name, {}))
 
 
 def _untrained(method: str) -> str:

@@ -18,7 +18,6 @@ def register(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from anojax import registry
-    from anojax.core import learns
 
     if args.paradigm not in (None, *registry.SURVEY):
         raise UnknownName(
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         )
     wanted = [p for p in registry.SURVEY if args.paradigm in (None, p)]
     cards = {n: c for n, c in registry.cards().items() if c.paradigm in wanted}
-    trained = {name for name in cards if learns(registry.get(name))}
+    trained = {name for name in cards if registry.get(name)().learns}
     planned = [
         (paradigm, family, name)
         for paradigm in wanted

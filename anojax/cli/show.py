@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_json(name: str, synth) -> dict:
-    from anojax.core import describe, field_types, learns
+    from anojax.core import describe, field_types
 
     kinds = field_types(synth)
     settings = [
@@ -40,7 +40,7 @@ def _as_json(name: str, synth) -> dict:
         }
         for field in dataclasses.fields(synth)
     ]
-    facts = {"name": name, **dataclasses.asdict(synth.card), "learns": learns(synth)}
+    facts = {"name": name, **dataclasses.asdict(synth.card), "learns": synth().learns}
     return facts | {"settings": settings}
 
 
@@ -48,7 +48,7 @@ def _print(name: str, synth) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from anojax.core import CONTROLS, FIDELITY, NEEDS, learns
+    from anojax.core import CONTROLS, FIDELITY, NEEDS
 
     card = synth.card
     console = Console(highlight=False)
@@ -61,7 +61,7 @@ def _print(name: str, synth) -> None:
     facts.add_row("family", f"{card.paradigm}, {card.family.replace('_', ' ')}")
     needs = "; ".join(NEEDS[need] for need in card.needs)
     facts.add_row("needs", needs or "nothing beyond the normal pictures")
-    if learns(synth):
+    if synth().learns:
         facts.add_row(
             "training",
             f"first anojax train configs/train/{name}.yaml, then --checkpoint RUN",

@@ -56,12 +56,14 @@ def _keys_help() -> str:
         ]
     lines.append("  settings.NAME    of the synthesizer (see 'anojax show METHOD')")
     lines.append("  task.NAME        of the networks and their training")
+    lines.append("  parts.NAME       file or run of a network that is not trained here")
     return "\n".join(lines)
 
 
 def run(args: argparse.Namespace) -> int:
     import jax
 
+    from anojax.cli.parts import read_parts
     from anojax.cli.training_data import read_data
     from anojax.config import load
     from anojax.training.config import TrainConfig
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     data = read_data(config, synth)
     schedule = config.schedule(len(data.source))
     task = make_task(task_class, data.synth, schedule.steps, config)
+    parts = read_parts(task, config.parts)
     resolved = resolve(config, data.synth, task)
     first = jax.process_index() == 0
     if first:
@@ -84,12 +87,17 @@ def run(args: argparse.Namespace) -> int:
         print(
             _describe(config, schedule, strategy, data.words, args.output), flush=True
         )
+        for name, part in parts.items():
+            print(f"{name:11} {part.origin}", flush=True)
     if args.dry_run:
         return 0
-    return _train(args, config, task, data, schedule, strategy, resolved, quiet)
+    variables = {n: p.variables for n, p in parts.items() if p.variables is not None}
+    return _train(
+        args, config, task, data, variables, schedule, strategy, resolved, quiet
+    )
 
 
-def _train(args, config, task, data, schedule, strategy, resolved, quiet) -> int:
+def _train(args, config, task, data, parts, schedule, strategy, resolved, quiet) -> int:
     import jax
 
     from anojax.config import to_yaml
@@ -116,6 +124,7 @@ def _train(args, config, task, data, schedule, strategy, resolved, quiet) -> int
         bank=data.bank,
         resume=config.resume,
         init_from=config.init_from,
+        parts=parts,
         keep_last=config.keep_last,
         keep_best=config.keep_best,
         evaluate=evaluate,
@@ -184,7 +193,7 @@ def _method(config) -> tuple[Any, type]:
     kinds = field_types(registry.get(config.method))
     chosen = {k: fit(_tuples(v), kinds.get(k)) for k, v in config.settings.items()}
     synth = with_settings(registry.get(config.method)(), **chosen)
-    return synth, tasks.get(config.method)
+    return synth, tasks.get(config.method, config.stage)
 
 
 def make_task(task_class: type, synth: Any, steps: int, config: Any) -> Any:
@@ -246,6 +255,9 @@ def resolve(config: Any, synth: Any, task: Any) -> dict[str, Any]:
         value = request["data"][name]
         if value not in (None, "", "auto", "none"):
             request["data"][name] = str(Path(value).expanduser().resolve())
+    for name, value in request["parts"].items():
+        if Path(value).expanduser().exists():
+            request["parts"][name] = str(Path(value).expanduser().resolve())
     request["settings"] = json.loads(json.dumps(settings(synth)))
     request["task"] = to_dict(task)
     del request["task"]["synth"], request["task"]["steps"]

@@ -11,8 +11,9 @@ from anojax import task as tasks
 from anojax.cli.prepare import make_methods
 from anojax.cli.train import CONFIG, make_task
 from anojax.config import SynthConfig, from_dict, read_yaml
+from anojax.detector import Detector
 from anojax.errors import AnojaxError, CheckpointError, RunError, SettingError
-from anojax.task import Detector, Task
+from anojax.task import Task
 from anojax.training.checkpoint import load_variables
 from anojax.training.config import TrainConfig
 from anojax.training.run import MODEL
@@ -89,7 +90,7 @@ def load_trained(folder: str | Path) -> Trained:
     )
     (synth,) = make_methods(synth_config)
     # Steps belong to the schedule of training; no detector depends on them.
-    task = make_task(tasks.get(config.method), synth, 1, config)
+    task = make_task(tasks.get(config.method, config.stage), synth, 1, config)
     detector = task.detector()
     if detector is None:
         raise SettingError(f"{task.name} trains no detector; there is nothing to score")

@@ -64,7 +64,7 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
       AnojaxError: there are none, one cannot be used, they differ in their channels,
         or an evaluation is asked for and there is no test split with defects.
     """
-    wanted = tasks.get(config.method).learns_from_exemplars
+    wanted = tasks.get(config.method, config.stage).learns_from_exemplars
     if wanted != (config.data.exemplars is not None):
         raise SettingError(
             f"{config.method} learns from real defects; add 'data.exemplars: DIR'"

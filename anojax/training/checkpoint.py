@@ -277,13 +277,13 @@ def load_params(folder: Path, *, method: str) -> tuple[Flat, Record]:
     found = {k.removeprefix(begin): x for k, x in flat.items() if k.startswith(begin)}
     if not found:
         raise CheckpointError(
-            f"{folder} holds no parameters of the synthesizer of '{method}'; "
-            "train it again with this version"
+            f"{folder} holds no parameters of the synthesizer of '{method}'; give the "
+            "run of a training that teaches it"
         )
     return found, record
 
 
-def arrange(flat: Flat, template: PyTree, *, path: Path) -> PyTree:
+def arrange(flat: Flat, template: PyTree, *, path: Path | str) -> PyTree:
     """Arrays by name, in the structure of a template.
 
     Args:

@@ -59,11 +59,16 @@ class TrainConfig:
     """Everything that decides what is learned, and how the run behaves."""
 
     method: str = hp("", "what to train (see 'anojax list')")
+    stage: str | None = hp(
+        None, "which of the method's trainings (see 'anojax show'); none: the first"
+    )
     data: DataConfig = DataConfig()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Of the synthesizer, those that differ from the method's own."""
     task: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Of the task: networks, losses, optimizer."""
+    parts: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Networks that come trained from elsewhere: a file or a training run of each."""
     length: int | str = hp("100 epochs", "steps, epochs or examples to train")
     batch_size: int = hp(8, "pictures per step, of all devices together", low=1)
     seed: int = hp(0, "of pictures, networks and order", low=0, high=2**32 - 1)
@@ -87,7 +92,7 @@ class TrainConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if field.name not in ("settings", "task"):
+            if field.name not in ("settings", "task", "parts"):
                 check_setting("train", field, getattr(self, field.name))
         if self.strategy == "pmap" and (self.sharding or self.model_devices > 1):
             raise SettingError(

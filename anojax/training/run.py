@@ -10,9 +10,10 @@ from jaxtyping import UInt8
 
 from anojax.data.stream import Source, Stream
 from anojax.data.testset import TestSet
+from anojax.detector import score_batch
 from anojax.errors import SettingError
 from anojax.evaluation import detection
-from anojax.task import Task, TrainState, score_batch
+from anojax.task import Examples, Task, TrainState
 from anojax.training.checkpoint import Checkpoints, save_variables
 from anojax.training.loop import Evaluate, Outcome, Schedule, fit, starting_point
 from anojax.training.metrics_log import MetricsLog
@@ -34,6 +35,7 @@ def train(
     bank: Bank | None = None,
     resume: Path | None = None,
     init_from: Path | None = None,
+    parts: PyTree | None = None,
     keep_last: int = 1,
     keep_best: str | None = None,
     lowest: bool = False,
@@ -57,6 +59,7 @@ def train(
       bank: where methods that need a texture or another picture draw it from.
       resume: run folder whose checkpoint goes on here.
       init_from: run folder whose networks are the beginning.
+      parts: variables of networks that come trained from elsewhere (`Task.parts`).
       keep_last: how many of the newest checkpoints are kept.
       keep_best: name of an evaluated metric; its best checkpoint is kept too.
       lowest: the smallest value of `keep_best` is the best.
@@ -90,6 +93,8 @@ def train(
         folder=None if folder is None else Path(folder) / CHECKPOINTS,
         resume=None if resume is None else Path(resume) / CHECKPOINTS,
         init_from=None if init_from is None else Path(init_from) / CHECKPOINTS,
+        parts=parts,
+        batches=lambda: _whole_batches(source, batch_size, seed, bank),
     )
     note(start.how)
     log = checkpoints = None
@@ -133,6 +138,14 @@ def train(
             step=outcome.step,
         )
     return outcome
+
+
+def _whole_batches(
+    source: Source, batch_size: int, seed: int, bank: Bank | None
+) -> Iterator[Examples]:
+    """The batches of training, undivided."""
+    for group in Stream(source, batch_size, seed=seed).batches():
+        yield jax.tree.map(lambda x: x[0], group).replace(bank=bank)
 
 
 def finished_variables(task: Task, outcome: Outcome, source: Source) -> PyTree:

@@ -91,7 +91,7 @@ def methods():
         patch.setattr(
             registry, "cards", lambda: {n: m.card for n, m in METHODS.items()}
         )
-        patch.setattr(tasks, "get", lambda name: TintTask)
+        patch.setattr(tasks, "get", lambda name, stage=None: TintTask)
         yield
 
 

@@ -33,7 +33,7 @@ def _methods():
     """A program that knows the toy method only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "get", lambda name: toy_task.Stripe)
-        patch.setattr(tasks, "get", lambda name: toy_task.StripeTask)
+        patch.setattr(tasks, "get", lambda name, stage=None: toy_task.StripeTask)
         yield
 
 

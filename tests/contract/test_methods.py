@@ -17,7 +17,7 @@ import anojax
 from anojax import registry
 from anojax import task as tasks
 from anojax.batching import _compiled
-from anojax.core import CONTROLS, NEEDS, learns, settings, with_settings
+from anojax.core import CONTROLS, NEEDS, settings, with_settings
 from anojax.errors import (
     AnojaxError,
     MissingInput,
@@ -209,7 +209,7 @@ def test_shapes_without_computing(name):
 def test_who_learns_says_so(name):
     """An `init` is what says it; then a Task must give just these parameters."""
     cls, key = registry.get(name), jax.eval_shape(lambda: jax.random.key(0))
-    if not learns(cls):
+    if not cls().learns:
         assert cls().init(jax.random.key(0), anojax.Inputs()) == {}
         return
     synth = under_test(name)

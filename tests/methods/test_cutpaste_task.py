@@ -9,10 +9,11 @@ import pytest
 from task_checks import assert_same_step, examples, train
 
 import anojax
+from anojax.detector import score_batch
 from anojax.errors import SettingError
 from anojax.methods.handcrafted.cutpaste import Cutpaste, CutpasteTask
 from anojax.optim import Optimizer
-from anojax.task import Reduce, score_batch
+from anojax.task import Reduce
 from anojax.types import Synthesis
 
 N = 8

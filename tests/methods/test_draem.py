@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 from task_checks import assert_same_step, examples, first_state, grey_pictures, train
 
 import anojax
+from anojax.detector import score_batch
 from anojax.methods.handcrafted.draem import (
     Draem,
     DraemDetector,
@@ -19,7 +20,7 @@ from anojax.methods.handcrafted.draem import (
     turned,
 )
 from anojax.optim import Optimizer
-from anojax.task import Examples, score_batch
+from anojax.task import Examples
 from anojax.types import Bank, Controls, Inputs
 
 N = 48

@@ -9,9 +9,10 @@ import pytest
 from task_checks import assert_same_step, examples, train
 
 import anojax
+from anojax.detector import score_batch
 from anojax.methods.handcrafted.nsa import Nsa, NsaDetector, NsaTask
 from anojax.optim import Optimizer
-from anojax.task import Reduce, score_batch
+from anojax.task import Reduce
 from anojax.types import Bank, Inputs, Synthesis
 
 N, SIDE = 8, 32

@@ -118,7 +118,7 @@ def test_without_strength_it_is_plain_ddpm():
     network, shape = SYNTH.network(3), SYNTH.painted_shape((32, 40))
     assert shape == (24, 30)
     x = sample(
-        lambda x, t: network.apply({"params": params}, x, t),
+        lambda x, t: network.apply({"params": params["network"]}, x, t),
         key,
         initial_noise(key, (*shape, 3)),
         schedule=SCHEDULE,

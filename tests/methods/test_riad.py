@@ -14,6 +14,7 @@ from scipy.stats import ks_2samp
 from task_checks import assert_same_step, examples, first_state, grey_pictures, train
 
 import anojax
+from anojax.detector import score_batch
 from anojax.errors import AnojaxError, SettingError
 from anojax.methods.handcrafted.riad import (
     Riad,
@@ -26,7 +27,7 @@ from anojax.nn import losses
 from anojax.ops.cells import partition
 from anojax.optim import Optimizer
 from anojax.random import example_key, method_key
-from anojax.task import Examples, Reduce, score_batch
+from anojax.task import Examples, Reduce
 from anojax.types import Controls, Inputs, Synthesis
 
 N = 24

@@ -12,6 +12,7 @@ from task_checks import assert_same_step, examples, first_state, grey_pictures, 
 
 import anojax
 from anojax.config import load
+from anojax.detector import score_batch
 from anojax.errors import AnojaxError
 from anojax.methods.distribution.spr import (
     Spr,
@@ -22,7 +23,7 @@ from anojax.methods.distribution.spr import (
     residual,
 )
 from anojax.optim import Optimizer
-from anojax.task import Examples, Reduce, score_batch
+from anojax.task import Examples, Reduce
 from anojax.training.config import TrainConfig
 from anojax.types import Inputs, Synthesis
 

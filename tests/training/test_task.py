@@ -7,8 +7,8 @@ from toy_task import Stripe, StripeTask, examples
 
 from anojax import batch
 from anojax import task as tasks
+from anojax.detector import score_batch
 from anojax.errors import SettingError, UnknownName
-from anojax.task import score_batch
 from anojax.types import Synthesis
 
 TASK = StripeTask(Stripe())

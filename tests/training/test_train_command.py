@@ -38,7 +38,7 @@ def write(path, picture):
 def command(tmp_path, monkeypatch):
     """Runs the command on a folder of small grey pictures."""
     monkeypatch.setattr(registry, "get", lambda name: Stripe)
-    monkeypatch.setattr(tasks, "get", lambda name: StripeTask)
+    monkeypatch.setattr(tasks, "get", lambda name, stage=None: StripeTask)
     write_data_set(tmp_path / "tiles")
     config = {
         "method": "toy_task",

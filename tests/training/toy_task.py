@@ -10,9 +10,10 @@ import numpy as np
 
 from anojax.core import Card, Synthesizer, hp
 from anojax.data.stream import InMemory
+from anojax.detector import Detector
 from anojax.ops.blend import local_synthesis
 from anojax.random import stream
-from anojax.task import Detector, Examples, GradientTask
+from anojax.task import Examples, GradientTask
 from anojax.types import Inputs
 
 SHAPE = (8, 8, 1)

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, Synthesizer, hp
+from anojax.detector import Detector
 from anojax.errors import AnojaxError
 from anojax.nn.resize import resize_bilinear
 from anojax.nn.score_unet import ScoreUNet
@@ -18,7 +19,7 @@ from anojax.nn.smoothing import mean_filter
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 

@@ -77,6 +77,12 @@ class Realnet(PerlinShape):
         unverified=("Whether the published network drops out; this one does not.",),
     )
 
+    painter: str = hp(
+        "model",
+        "the diffusion model paints (model), or a picture that it has painted before is "
+        "taken from --textures (stored)",
+        choices=("model", "stored"),
+    )
     scope: str = hp(
         "local",
         "paint within a Perlin mask (local), or all that is allowed (global)",
@@ -121,7 +127,13 @@ class Realnet(PerlinShape):
         self.network(1)
 
     @property
+    def learns(self) -> bool:
+        return self.painter == "model"
+
+    @property
     def needs(self) -> tuple[str, ...]:
+        if self.painter == "stored":
+            return ("texture",)
         return () if self.classes is None else ("label",)
 
     @property
@@ -155,11 +167,13 @@ class Realnet(PerlinShape):
         return h, w
 
     def init(self, key: Key[Array, ""], inputs: Inputs) -> PyTree:
+        if not self.learns:
+            return {}
         c = inputs.image.shape[-1]
         x = jnp.zeros((1, *self.painted_shape(inputs.image.shape[:2]), c))
         t = jnp.zeros((1,), jnp.int32)
         labels = None if self.classes is None else t
-        return self.network(c).init(key, x, t, labels)["params"]
+        return {"network": self.network(c).init(key, x, t, labels)["params"]}
 
     def shape(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
@@ -180,9 +194,13 @@ class Realnet(PerlinShape):
         inputs: Inputs,
         mask: Float[Array, "h w 1"],
     ) -> Synthesis:
-        low, high = self.strength
-        strength = low + (high - low) * jax.random.uniform(stream(key, "strength"))
-        painted = self.painted(params, stream(key, "source"), inputs, strength)
+        if self.painter == "stored":
+            painted, aux = inputs.source, {}
+        else:
+            low, high = self.strength
+            strength = low + (high - low) * jax.random.uniform(stream(key, "strength"))
+            painted = self.painted(params, stream(key, "source"), inputs, strength)
+            aux = {"strength": strength}
         bounds = self.opacity if self.scope == "local" else (1.0, 1.0)
         opacity = drawn_opacity(key, inputs, bounds)
         return local_synthesis(
@@ -191,7 +209,7 @@ class Realnet(PerlinShape):
             mask,
             alpha=opacity * mask,
             severity="done",
-            aux={"opacity": opacity, "strength": strength},
+            aux={"opacity": opacity, **aux},
         )
 
     def painted(
@@ -213,7 +231,7 @@ class Realnet(PerlinShape):
         network, labels = self.network(c), self.labels(inputs.label)
         shape = self.painted_shape((h, w))
         x = sample(
-            lambda x, t: network.apply({"params": params}, x, t, labels),
+            lambda x, t: network.apply({"params": params["network"]}, x, t, labels),
             key,
             initial_noise(key, (*shape, c)),
             schedule=SCHEDULE,
@@ -246,6 +264,7 @@ class RealnetTask(GradientTask):
     The averaged parameters are what the Synthesizer paints with.
     """
 
+    stage: ClassVar[str] = "diffusion"
     synth: Realnet
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
     ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)
@@ -285,7 +304,7 @@ class RealnetTask(GradientTask):
             x0.shape[-1], dtype=self.compute_dtype, remat=self.remat
         )
         output = network.apply(
-            {"params": params},
+            {"params": params["network"]},
             add_noise(x0, noise, t, schedule=SCHEDULE),
             t,
             self.synth.labels(batch.inputs.label),

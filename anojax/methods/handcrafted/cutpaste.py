@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from anojax.core import Card, Synthesizer, hp
+from anojax.detector import Detector
 from anojax.errors import SettingError
 from anojax.methods import _cutpaste_pieces as pieces
 from anojax.nn import classifier, windows
@@ -22,7 +23,7 @@ from anojax.ops import color, placement
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 PATCH, SCAR = 1, 2

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
+from anojax.detector import Detector
 from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
 from anojax.nn import losses
 from anojax.nn.blocks import Network
@@ -22,7 +23,7 @@ from anojax.ops.geometry import rotate
 from anojax.ops.texture_augment import three_of_ten
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
+from anojax.detector import Detector
 from anojax.methods._nsa_patches import (
     Draw,
     NsaPatches,
@@ -25,7 +26,7 @@ from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalise
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from anojax.core import Card, Synthesizer, hp
+from anojax.detector import Detector
 from anojax.errors import AnojaxError, SettingError
 from anojax.nn import losses
 from anojax.nn.smoothing import mean_filter
@@ -19,7 +20,7 @@ from anojax.ops.blend import allowed, local_synthesis
 from anojax.ops.cells import cover, partition
 from anojax.optim import Optimizer
 from anojax.random import example_key, stream
-from anojax.task import Detector, Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce
 from anojax.types import Inputs, PyTree, Synthesis
 
 

@@ -1,0 +1,86 @@
+"""Networks that a training run starts with: pretrained backbones, and what another
+training run of the same method taught."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anojax.errors import CheckpointError, SettingError
+from anojax.task import Part, Task
+from anojax.types import PyTree
+
+PRETRAINED, RANDOM = "pretrained", "random"
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A part as it was found."""
+
+    variables: PyTree | None
+    """Nested dictionaries of arrays; ``None``: the task's own random ones."""
+    origin: str
+    """Where they come from, in words."""
+
+
+def read_parts(task: Task, asked: dict[str, str]) -> dict[str, Given]:
+    """Read what the configuration names for the parts of a task.
+
+    Args:
+      task: says which parts it takes.
+      asked: by name: for a backbone ``pretrained`` (the default: the published file in
+        the weights folder), ``random``, or a file; for a run its folder.
+
+    Raises:
+      SettingError: a part is named that the task does not take, or one is missing.
+      DataError: a weights file is missing, damaged or of another network.
+      CheckpointError: a run is of another method or stage, or taught nothing of use.
+    """
+    known = task.parts()
+    for name in asked:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "leave parts out"
+            raise SettingError(
+                f"parts.{name} is no part of {task.name}, stage {task.stage}; {takes}"
+            )
+    return {name: _read(task, name, part, asked) for name, part in known.items()}
+
+
+def _read(task: Task, name: str, part: Part, asked: dict[str, str]) -> Given:
+    if part.kind == "backbone":
+        return _backbone(part.source, asked.get(name, PRETRAINED))
+    if name not in asked:
+        raise SettingError(
+            f"{task.name}, stage {task.stage}, starts with what the stage "
+            f"{part.source} taught; train that first, then add parts.{name}=RUN"
+        )
+    return _run(task, part.source, asked[name])
+
+
+def _backbone(network: str, where: str) -> Given:
+    from anojax.errors import DataError
+    from anojax.weights.load import pretrained
+
+    if where == RANDOM:
+        return Given(None, f"{network} with random weights, not pretrained")
+    try:
+        found = pretrained(network, path=None if where == PRETRAINED else where)
+    except DataError as error:
+        raise DataError(
+            f"{error}; or do with random features: parts.backbone={RANDOM}"
+        ) from error
+    return Given(found.variables, found.origin)
+
+
+def _run(task: Task, stage: str, where: str) -> Given:
+    from anojax import task as tasks
+    from anojax.cli.trained import load_run
+    from anojax.training.checkpoint import load_params, unflatten
+
+    run = load_run(Path(where))
+    found = tasks.get(run.config.method, run.config.stage)
+    if (run.config.method, found.stage) != (task.name, stage):
+        raise CheckpointError(
+            f"{run.folder} is a run of {run.config.method}, stage {found.stage}, not "
+            f"of {task.name}, stage {stage}"
+        )
+    flat, record = load_params(run.model, method=task.name)
+    return Given(unflatten(flat), f"of {run.folder}, step {record.step}")
