@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from anojax.nn.blocks import uniform_fan_in
 from anojax.nn.group_norm import GroupNorm
+from anojax.nn.init import uniform_fan_in
 
 
 class SelfAttention(nn.Module, kw_only=True):

@@ -9,38 +9,15 @@ PyTorch's is larger by n / (n - 1).
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-Initializer = Callable[..., Array]
+from anojax.nn.init import Initializer, uniform_fan_in
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
-he_normal_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""Kaiming's normal law over the outgoing connections."""
-
-
-def uniform_fan_in(fan_in: int) -> Initializer:
-    """PyTorch's default for weights and biases: uniform within 1 / sqrt(fan_in)."""
-    bound = fan_in**-0.5
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def around_one(stddev: float) -> Initializer:
-    """Normal law about one, for the scale of a normalisation."""
-
-    def init(key, shape, dtype=jnp.float32):
-        return 1 + stddev * jax.random.normal(key, shape, dtype)
-
-    return init
 
 
 class Network(nn.Module, kw_only=True):

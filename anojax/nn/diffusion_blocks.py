@@ -10,9 +10,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from anojax.nn.attention import SelfAttention
-from anojax.nn.blocks import uniform_fan_in
 from anojax.nn.diffusion_config import UNet2DConfig
 from anojax.nn.group_norm import GroupNorm
+from anojax.nn.init import normal, uniform_fan_in
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": nn.silu,
@@ -268,7 +268,7 @@ class FourierTime(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, t: Float[Array, "b"]) -> Float[Array, "b 2*{self.size}"]:
-        init = nn.initializers.normal(self.scale)
+        init = normal(self.scale)
         weight = jax.lax.stop_gradient(self.param("weight", init, (self.size,)))
         angle = jnp.log(t)[:, None] * weight[None] * 2 * np.float32(np.pi)
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)

@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 
 from anojax.errors import AnojaxError
 from anojax.nn.attention import attend
-from anojax.nn.blocks import uniform_fan_in
 from anojax.nn.diffusion_blocks import Timesteps
 from anojax.nn.diffusion_unet import UNetEncoder
+from anojax.nn.init import normal, uniform_fan_in
 
 
 class UNetClassifier(UNetEncoder):
@@ -66,7 +66,7 @@ class AttentionPool(nn.Module, kw_only=True):
         b, h, w, c = x.shape
         x = x.reshape(b, h * w, c)
         x = jnp.concatenate([x.mean(1, keepdims=True), x], 1)
-        init = nn.initializers.normal(c**-0.5)
+        init = normal(c**-0.5)
         places = self.param("positional_embedding", init, (c, h * w + 1))
         x = (x + places.T[None].astype(x.dtype)).astype(self.dtype)
         x = self._linear("qkv_proj", 3 * c, c)(x)

@@ -21,6 +21,7 @@ from anojax.nn.diffusion_blocks import (
     positional_time,
 )
 from anojax.nn.diffusion_config import UNet2DConfig, receptive_field_px
+from anojax.nn.init import normal
 from anojax.nn.unet import check_sides
 
 __all__ = ["UNet2D", "UNet2DConfig", "adm_config", "receptive_field_px"]
@@ -64,7 +65,7 @@ class UNetEncoder(Part):
                 "out, or set num_class_embeds"
             )
         if by_table:
-            init = nn.initializers.normal(1.0)
+            init = normal(1.0)
             table = nn.Embed(
                 c.num_class_embeds,
                 c.embedding_dim,

@@ -18,8 +18,8 @@ from anojax.nn.blocks import (
     Network,
     batch_norm,
     dense,
-    he_normal_out,
 )
+from anojax.nn.init import he_normal_out
 from anojax.nn.resize import resize_bilinear
 from anojax.nn.unet import check_sides
 

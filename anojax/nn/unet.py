@@ -13,14 +13,14 @@ from anojax.nn.blocks import (
     ConvNorm,
     ConvTranspose,
     Network,
-    around_one,
     max_pool,
 )
+from anojax.nn.init import normal
 from anojax.nn.resize import resize_bilinear
 
 DRAEM_INIT = {
-    "kernel_init": nn.initializers.normal(0.02),
-    "scale_init": around_one(0.02),
+    "kernel_init": normal(0.02),
+    "scale_init": normal(0.02, mean=1.0),
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from anojax.errors import DataError, UnknownName, did_you_mean
+from anojax.nn.init import init_network
 from anojax.nn.resnet import ARCHITECTURES, STAGES, ResNet, Tap
 from anojax.types import PyTree
 from anojax.weights.convert import resnet_name, to_flax
@@ -136,7 +137,7 @@ def untrained(
     """
     network = ResNet(taps=taps, width=width, dtype=dtype, **_architecture(name))
     x = jnp.zeros((1, 64, 64, 3), jnp.float32)
-    variables = jax.jit(lambda k, x: network.init(k, x, train=False))(key, x)
+    variables = jax.jit(lambda k, x: init_network(network, k, x, False))(key, x)
     return Backbone(network, variables, f"{name} with random weights, not pretrained")
 
 

@@ -13,9 +13,9 @@ from anojax.nn.blocks import (
     ConvNorm,
     ConvTranspose,
     ProjectionHead,
-    around_one,
     max_pool,
 )
+from anojax.nn.init import he_normal_out, init_network, normal, uniform_fan_in
 
 
 def correlate(x, kernel, stride, pad):
@@ -72,7 +72,7 @@ def test_default_initial_laws(key):
     weights = jax.jit(ConvTranspose(features=64, kernel=3).init)(key, x)["params"]
     bound = (9 * 64) ** -0.5
     assert 0.99 * bound < np.abs(weights["kernel"]).max() <= bound
-    scale = around_one(0.02)(key, (4096,))
+    scale = normal(0.02, mean=1.0)(key, (4096,))
     assert np.mean(scale) == pytest.approx(1, abs=0.002)
     assert np.std(scale) == pytest.approx(0.02, rel=0.1)
 
@@ -156,3 +156,63 @@ def test_projection_head(key, filled):
     )
     count = sum(leaf.size for leaf in jax.tree.leaves(paper["params"]))
     assert count == 512 * 512 + 3 * 512 + 512 * 128 + 3 * 128 + 128 * 3 + 3
+
+
+class TestInit:
+    """Networks whose parameters are drawn at once."""
+
+    def test_the_laws_are_those_of_the_initializers(self, key):
+        class Three(nn.Module):
+            @nn.compact
+            def __call__(self, x):
+                a = self.param("a", uniform_fan_in(16), (200, 300))
+                b = self.param("b", normal(0.02, mean=1.0), (300, 200))
+                c = self.param("c", he_normal_out, (3, 3, 40, 50))
+                d = self.param("d", uniform_fan_in(4), (200, 300))
+                return x + a.sum() + b.sum() + c.sum() + d.sum()
+
+        found = init_network(Three(), key, jnp.zeros(()))["params"]
+        bounds = np.abs(found["a"]).max(), np.abs(found["d"]).max()
+        np.testing.assert_allclose(bounds, (0.25, 0.5), rtol=1e-3)
+        np.testing.assert_allclose(found["a"].std(), 0.25 / 3**0.5, rtol=0.01)
+        np.testing.assert_allclose(found["a"].mean(), 0, atol=2e-3)
+        np.testing.assert_allclose(found["b"].mean(), 1, atol=1e-3)
+        np.testing.assert_allclose(found["b"].std(), 0.02, rtol=0.01)
+        np.testing.assert_allclose(found["c"].std(), (2 / 450) ** 0.5, rtol=0.02)
+        # No number is used twice.
+        between = np.corrcoef(np.ravel(found["a"]) / 0.25, np.ravel(found["d"]) / 0.5)
+        assert abs(between[0, 1]) < 0.02
+
+    def test_it_has_the_parameters_of_init_and_follows_the_key(self, key):
+        network, x = ConvNorm(features=5), jnp.zeros((1, 8, 8, 3))
+        found = init_network(network, key, x, False)
+        plain = network.init(key, x, False)
+        shapes = jax.tree.map(lambda a: (a.shape, a.dtype), (found, plain))
+        assert shapes[0] == shapes[1]
+        again = jax.jit(lambda k: init_network(network, k, x, False))(key)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, again
+        )
+        other = init_network(network, jax.random.key(1), x, False)
+        kernels = [t["params"]["conv"]["kernel"] for t in (found, other)]
+        assert not np.allclose(*kernels)
+
+    def test_a_program_that_begins_a_network_is_small(self, key):
+        """It was hundreds of generators, and took 20 s to compile."""
+        from anojax.nn.diffusion_unet import UNet2D, adm_config
+
+        config = adm_config(
+            channels=1,
+            width=8,
+            multipliers=(1, 2),
+            attention_at=(2,),
+            layers_per_block=1,
+            attention_head_dim=8,
+            norm_num_groups=4,
+            attn_norm_num_groups=4,
+            num_class_embeds=None,
+        )
+        args = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1,), jnp.int32), None
+        program = jax.jit(lambda k: init_network(UNet2D(config=config), k, *args))
+        text = program.lower(key).compile().as_text()
+        assert text.count(" while(") <= 8

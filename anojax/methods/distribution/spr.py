@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from anojax.core import Card, Synthesizer, hp
 from anojax.detector import Detector
 from anojax.errors import AnojaxError
+from anojax.nn.init import init_network
 from anojax.nn.resize import resize_bilinear
 from anojax.nn.score_unet import ScoreUNet
 from anojax.nn.smoothing import mean_filter
@@ -222,7 +223,9 @@ class SprTask(GradientTask):
         own, fixed = jax.random.split(key)
         frequencies = 30 * jax.random.normal(fixed, (2 * self.width,))
         pictures = batch.pictures[:1]
-        made = self._network(batch).init(own, pictures, jnp.ones((1,)), frequencies)
+        made = init_network(
+            self._network(batch), own, pictures, jnp.ones((1,)), frequencies
+        )
         # Statistics: no gradient moves the frequencies, and nothing decays them.
         return made["params"], {"frequencies": frequencies}
 

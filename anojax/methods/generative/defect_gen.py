@@ -15,6 +15,7 @@ from anojax.diffusion.samplers import Model, initial_noise, sample
 from anojax.diffusion.schedules import Schedule, add_noise, split_grid
 from anojax.errors import AnojaxError
 from anojax.nn.diffusion_unet import UNet2D, UNet2DConfig, adm_config
+from anojax.nn.init import init_network
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Reduce
@@ -161,7 +162,7 @@ class DefectGen(Synthesizer):
         x = jnp.zeros((1, *self.made_shape((h, w)), c + self.defects + 1))
         t = jnp.zeros((1,), jnp.int32)
         return {
-            name: network.init(stream(key, name), x, t)["params"]
+            name: init_network(network, stream(key, name), x, t)["params"]
             for name, network in self.networks(c).items()
         }
 

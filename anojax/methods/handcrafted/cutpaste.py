@@ -19,6 +19,7 @@ from anojax.errors import SettingError
 from anojax.methods import _cutpaste_pieces as pieces
 from anojax.nn import classifier, windows
 from anojax.nn.density import fit_gaussian, mahalanobis
+from anojax.nn.init import init_network
 from anojax.ops import color, placement
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.optim import Optimizer
@@ -276,7 +277,7 @@ class CutpasteTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        made = self.network().init(key, batch.pictures[:1], False)
+        made = init_network(self.network(), key, batch.pictures[:1], False)
         return made["params"], made["batch_stats"]
 
     def loss(

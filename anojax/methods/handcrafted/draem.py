@@ -16,6 +16,7 @@ from anojax.detector import Detector
 from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
 from anojax.nn import losses
 from anojax.nn.blocks import Network
+from anojax.nn.init import init_network
 from anojax.nn.smoothing import mean_filter
 from anojax.nn.unet import DiscriminativeUNet, ReconstructiveUNet
 from anojax.ops.blend import local_synthesis
@@ -175,7 +176,7 @@ class DraemTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        made = self._network().init(key, batch.pictures[:1], False)
+        made = init_network(self._network(), key, batch.pictures[:1], False)
         return made["params"], made["batch_stats"]
 
     def loss(

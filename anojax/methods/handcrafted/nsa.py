@@ -21,6 +21,7 @@ from anojax.methods._nsa_patches import (
     cut_window,
     with_leftovers,
 )
+from anojax.nn.init import init_network
 from anojax.nn.losses import l2, soft_bce
 from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalise
 from anojax.ops.blend import local_synthesis
@@ -139,7 +140,7 @@ class NsaTask(GradientTask):
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
         x = imagenet_normalise(batch.pictures[:1])
-        made = self.network().init(key, x, False)
+        made = init_network(self.network(), key, x, False)
         return made["params"], made["batch_stats"]
 
     def loss(

@@ -14,6 +14,7 @@ from anojax.core import Card, Synthesizer, hp
 from anojax.detector import Detector
 from anojax.errors import AnojaxError, SettingError
 from anojax.nn import losses
+from anojax.nn.init import init_network
 from anojax.nn.smoothing import mean_filter
 from anojax.nn.unet import InpaintingUNet
 from anojax.ops.blend import allowed, local_synthesis
@@ -192,7 +193,9 @@ class RiadTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        made = self._network(batch, Reduce()).init(key, batch.pictures[:1], False)
+        made = init_network(
+            self._network(batch, Reduce()), key, batch.pictures[:1], False
+        )
         return made["params"], made["batch_stats"]
 
     def loss(
