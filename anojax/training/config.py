@@ -85,6 +85,11 @@ class TrainConfig:
         None, "measure whose best checkpoint is kept too", choices=tuple(MEASURES)
     )
     keep_last: int = hp(1, "newest checkpoints to keep", low=1)
+    sample_every: int | str | None = hp(
+        None,
+        "between two sheets of samples, for methods that learn to paint; none: off",
+    )
+    samples: int = hp(16, "pictures on a sheet of samples", low=1)
     resume: str | None = hp(None, "run whose checkpoint goes on here")
     init_from: str | None = hp(None, "run whose networks are the beginning")
     tensorboard: bool = hp(False, "write TensorBoard files too")
@@ -112,7 +117,7 @@ class TrainConfig:
         total = -(-total // k) * k  # whole calls
         within = {
             name: to_steps(getattr(self, name), total=total, what=name, **unit)
-            for name in ("log_every", "save_every", "eval_every")
+            for name in ("log_every", "save_every", "eval_every", "sample_every")
             if getattr(self, name) is not None
         }
         return Schedule(
@@ -137,6 +142,8 @@ HARMLESS = (
     "eval_every",
     "keep_best",
     "keep_last",
+    "sample_every",
+    "samples",
     "resume",
     "init_from",
     "tensorboard",

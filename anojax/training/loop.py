@@ -1,7 +1,7 @@
 """The training loop: what happens, in the order in which it happens.
 
 The loop knows a Task, a stream of examples and a strategy over devices; it decides
-when to log, to evaluate, to save and to stop, and never looks inside the state.
+when to log, to evaluate, to save, to sample and to stop, and never looks inside the state.
 """
 
 import math
@@ -18,15 +18,18 @@ import numpy as np
 
 from anojax.core import check_setting, hp
 from anojax.data.stream import Stream
-from anojax.errors import AnojaxError, SettingError, did_you_mean
-from anojax.task import Examples, Task, TrainState
+from anojax.errors import AnojaxError, SettingError
+from anojax.task import Task, TrainState
 from anojax.training import checkpoint
 from anojax.training.checkpoint import Checkpoints, Record
+from anojax.training.flops import Cost
 from anojax.training.metrics_log import MetricsLog
-from anojax.training.parallel import Strategy, any_process
-from anojax.types import Bank, PyTree
+from anojax.training.parallel import Strategy, any_process, gathered
+from anojax.training.start import Start
+from anojax.types import Bank
 
 Evaluate = Callable[[TrainState], dict[str, float]]
+Sample = Callable[[TrainState], None]
 Note = Callable[[str], None]
 
 
@@ -38,32 +41,20 @@ class Schedule:
     log_every: int = hp(50, "between two lines of the log", low=1)
     save_every: int = hp(1000, "between two checkpoints", low=1)
     eval_every: int | None = hp(None, "between two evaluations", low=1)
+    sample_every: int | None = hp(None, "between two sheets of samples", low=1)
     steps_per_call: int = hp(1, "updates in one compiled call", low=1)
     profile: tuple[int, int] | None = hp(None, "first and last step traced", low=0)
 
     def __post_init__(self):
         for field in fields(self):
             check_setting("schedule", field, getattr(self, field.name))
-        for name in ("steps", "log_every", "save_every", "eval_every"):
+        for name in ("steps", "log_every", "save_every", "eval_every", "sample_every"):
             value = getattr(self, name)
             if value is not None and value % self.steps_per_call:
                 raise SettingError(
                     f"{name} is {value}, no multiple of steps_per_call, "
                     f"{self.steps_per_call}; change one of them"
                 )
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a run begins, decided by `starting_point`."""
-
-    state: TrainState
-    """Placed on the devices."""
-    step: int
-    position: int
-    key: Any
-    how: str
-    """In words, for the reader."""
 
 
 @dataclass(frozen=True)
@@ -79,109 +70,6 @@ class Outcome:
     """Of the last line of the log."""
 
 
-def starting_point(
-    task: Task,
-    strategy: Strategy,
-    example: Examples,
-    *,
-    seed: int,
-    folder: Path | None = None,
-    resume: Path | None = None,
-    init_from: Path | None = None,
-    parts: PyTree | None = None,
-    batches: Callable[[], Iterator[Examples]] | None = None,
-) -> Start:
-    """Find the state to begin with. The first that applies wins:
-
-    1. the run's own `folder` has a checkpoint: the same run goes on;
-    2. `resume`: another run's checkpoint goes on here, with its step, data position,
-       optimizer and key;
-    3. `init_from`: parameters and statistics of another run, everything else anew;
-    4. from scratch.
-
-    In the last two cases `parts` come into the state, and the task may look at
-    examples (`Task.begin`) before the first step.
-
-    Args:
-      task: what is trained.
-      strategy: where the state goes.
-      example: a batch of this process; only shapes matter.
-      seed: of the run, in [0, 2**32).
-      folder: of this run's checkpoints.
-      resume: of another run's checkpoints.
-      init_from: of another run's checkpoints.
-      parts: variables of `Task.parts`, by name.
-      batches: makes a stream of whole batches, for tasks that look at examples first.
-
-    Raises:
-      AnojaxError: a part is missing, not known, or of another shape; or a checkpoint
-        cannot be used.
-    """
-    key = run_key(seed)
-    own = folder is not None and bool(checkpoint.steps(folder))
-    source = folder if own else resume
-    if source is not None:
-        state, record = _read(task, strategy, example, source)
-        how = f"{'continue this run' if own else f'resume {source}'} at {record.step}"
-        key = jax.random.wrap_key_data(np.array(record.key, np.uint32))
-        return Start(state, record.step, record.position, key, how)
-    state = strategy.init(task, key, example)
-    how = f"begin from scratch with seed {seed}"
-    looks = type(task).begin is not Task.begin
-    if init_from is None and not task.parts() and not looks:
-        _check_parts(task, parts)
-        return Start(state, 0, 0, key, how)
-    state = strategy.fetch(state)
-    if init_from is not None:
-        state, step = _with_networks(state, init_from, task)
-        how = f"begin with the networks of {init_from}, step {step}"
-    state = _with_parts(task, state, parts)
-    if looks:
-        state = task.begin(state, key, batches())
-    return Start(strategy.place_state(state), 0, 0, key, how)
-
-
-def _with_networks(
-    state: TrainState, folder: Path, task: Task
-) -> tuple[TrainState, int]:
-    """The state with another run's networks, and the step that they are of."""
-    params, statistics, record = checkpoint.restore_networks(
-        folder, state.params, state.statistics, method=task.name
-    )
-    # A copy: two leaves of a donated state must not share memory.
-    ema = None if state.ema is None else jax.tree.map(np.copy, params)
-    return state.replace(params=params, statistics=statistics, ema=ema), record.step
-
-
-def _check_parts(task: Task, parts: PyTree | None) -> None:
-    known = task.parts()
-    for name in parts or {}:
-        if name not in known:
-            raise SettingError(
-                f"{task.name} takes no part '{name}'{did_you_mean(name, known)}; "
-                f"{'it takes ' + ', '.join(known) if known else 'leave parts out'}"
-            )
-
-
-def _with_parts(task: Task, state: TrainState, parts: PyTree | None) -> TrainState:
-    """The state with networks from elsewhere among its statistics."""
-    _check_parts(task, parts)
-    taken = {
-        name: checkpoint.arrange(
-            checkpoint.flatten(variables), state.statistics[name], path=f"parts.{name}"
-        )
-        for name, variables in (parts or {}).items()
-    }
-    return state.replace(statistics={**state.statistics, **taken})
-
-
-def run_key(seed: int) -> jax.Array:
-    """The key of a training run, whose pictures are those of `anojax synth`."""
-    if not 0 <= seed < 2**32:
-        raise SettingError(f"seed is {seed}; give an integer from 0 to 2**32 - 1")
-    return jax.random.key(np.uint32(seed))
-
-
 def fit(
     task: Task,
     stream: Stream,
@@ -193,6 +81,8 @@ def fit(
     log: MetricsLog | None = None,
     checkpoints: Checkpoints | None = None,
     evaluate: Evaluate | None = None,
+    sample: Sample | None = None,
+    cost: Cost | None = None,
     config: dict[str, Any] | None = None,
     folder: Path | None = None,
     progress: bool = False,
@@ -211,6 +101,9 @@ def fit(
       checkpoints: every process has them, or none; the caller closes them.
       evaluate: called with the state as host arrays, every `eval_every` steps and at
         the end; its numbers are logged as ``eval/<name>``.
+      sample: called in process 0 alone with the state as host arrays, without that of
+        the optimizer, every `sample_every` steps and at the end.
+      cost: of one update, to log how busy the devices are.
       config: the resolved configuration, to be kept in checkpoints.
       folder: for the profile.
       progress: draw a bar.
@@ -222,6 +115,7 @@ def fit(
     _check(task, stream, strategy, schedule, folder)
     run = _Run(task, strategy, schedule, stream.batch_size, start, log, note)
     run.saver, run.evaluate, run.config = checkpoints, evaluate, config or {}
+    run.sample, run.cost = sample, cost
     step_fn = strategy.compile(task)
     key, bank = strategy.place_whole((start.key, bank))
     batches = stream.batches(start.position, schedule.steps_per_call)
@@ -253,7 +147,7 @@ class _Run:
         self.timed = 0
 
     def advance(self, metrics) -> None:
-        """Account for one call; then log, evaluate and save if it is time."""
+        """Account for one call; then log, evaluate, save and sample if it is time."""
         k = self.schedule.steps_per_call
         previous, self.pending = self.pending, (self.step, metrics)
         self.step += k
@@ -264,7 +158,8 @@ class _Run:
         if self.clock is None:
             jax.block_until_ready(metrics)
             self.clock, self.timed = time.perf_counter(), 0
-        due = {n: self.due(n) for n in ("log_every", "eval_every", "save_every")}
+        every = ("log_every", "eval_every", "save_every", "sample_every")
+        due = {name: self.due(name) for name in every}
         if not any(due.values()):
             return
         self.drain()
@@ -274,11 +169,14 @@ class _Run:
         scores = self.score() if due["eval_every"] else None
         if due["save_every"] or scores is not None:
             self.save(scores)
+        if due["sample_every"]:
+            self.paint()
         self.clock += time.perf_counter() - began
 
     def due(self, what: str) -> bool:
         every, last = getattr(self.schedule, what), self.step >= self.schedule.steps
-        if what == "eval_every" and self.evaluate is None:
+        needed = {"eval_every": self.evaluate, "sample_every": self.sample}
+        if needed.get(what, self) is None:
             return False
         return last or (every is not None and self.step % every == 0)
 
@@ -312,7 +210,9 @@ class _Run:
         self.window = []
         now = time.perf_counter()
         if self.timed:  # the call that compiles is not timed
-            row["samples_per_s"] = self.timed * self.batch_size / (now - self.clock)
+            per_s = self.timed / (now - self.clock)
+            row["samples_per_s"] = per_s * self.batch_size
+            row |= {} if self.cost is None else self.cost.rates(per_s)
         self.clock, self.timed = now, 0
         self.last = row
         if self.log is not None:
@@ -348,6 +248,13 @@ class _Run:
             metrics=scores,
         )
         self.saver.save(record, state)
+
+    def paint(self) -> None:
+        self.note(f"sample at step {self.step}")
+        # Every process helps to fetch; the others wait for the first in the next step.
+        state = gathered(self.strategy.fetch(self.state.replace(opt_state=())))
+        if jax.process_index() == 0:
+            self.sample(state)
 
     def must_stop(self, caught: list[int]) -> bool:
         # Hosts must agree; they meet when all of them log.
@@ -425,10 +332,3 @@ def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, TimeRemainingColumn()) as bar:
         task = bar.add_task("train", total=total)
         yield lambda step: bar.update(task, completed=step)
-
-
-def _read(task, strategy, example, folder):
-    shape = jax.eval_shape(task.init, run_key(0), example)
-    template = strategy.template(shape)
-    host, record = checkpoint.restore(folder, template, method=task.name)
-    return strategy.place_state(host), record

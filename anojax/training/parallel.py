@@ -41,6 +41,8 @@ class Strategy(abc.ABC):
     updates in one call; its metrics have the leading axis k.
     """
 
+    devices: list[jax.Device]
+    """Those that work, of all processes."""
     shares: int
     """Devices, over all processes, that a batch is divided among."""
 
@@ -92,7 +94,8 @@ class Pmap(Strategy):
     def __init__(self, devices: Sequence[jax.Device] | None = None):
         self.given = None if devices is None else list(devices)
         self.local = jax.local_devices() if devices is None else self.given
-        self.shares = jax.device_count() if devices is None else len(self.given)
+        self.devices = jax.devices() if devices is None else self.given
+        self.shares = len(self.devices)
         mesh = Mesh(np.array(self.local), (_DEVICES,))
         self.split = NamedSharding(mesh, PartitionSpec(_DEVICES))
 
@@ -157,7 +160,7 @@ class MeshJit(Strategy):
                 f"model_devices is {model}, but a process has {here} devices; "
                 f"choose a divisor of {here}"
             )
-        self.shares = len(devices) // model
+        self.devices, self.shares = devices, len(devices) // model
         shape = np.array(devices).reshape(self.shares, model)
         # Auto on purpose: make_mesh would give Explicit axes.
         self.mesh = Mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -237,6 +240,18 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def gathered(tree: PyTree) -> PyTree:
+    """What `Strategy.fetch` found, with arrays that are spread over hosts made whole on
+    each of them; then a meeting point of all processes."""
+
+    def whole(x):
+        if not isinstance(x, jax.Array) or x.is_fully_addressable:
+            return x
+        return multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(whole, tree)
 
 
 def wait_for_all(name: str) -> None:

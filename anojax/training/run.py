@@ -15,9 +15,11 @@ from anojax.errors import SettingError
 from anojax.evaluation import detection
 from anojax.task import Examples, Task, TrainState
 from anojax.training.checkpoint import Checkpoints, save_variables
-from anojax.training.loop import Evaluate, Outcome, Schedule, fit, starting_point
+from anojax.training.flops import Cost, update_cost
+from anojax.training.loop import Evaluate, Outcome, Sample, Schedule, fit
 from anojax.training.metrics_log import MetricsLog
 from anojax.training.parallel import Pmap, Strategy
+from anojax.training.start import starting_point
 from anojax.types import Bank, Inputs, PyTree
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
@@ -40,6 +42,7 @@ def train(
     keep_best: str | None = None,
     lowest: bool = False,
     evaluate: Evaluate | None = None,
+    sample: Sample | None = None,
     tensorboard: bool = False,
     config: dict[str, Any] | None = None,
     progress: bool = False,
@@ -52,7 +55,7 @@ def train(
       source: the normal pictures; see `anojax.data.stream.InMemory`.
       batch_size: of all devices and processes together.
       seed: of pictures, networks and order, in [0, 2**32).
-      schedule: when to log, evaluate and save.
+      schedule: when to log, evaluate, save and sample.
       strategy: over devices; `Pmap()` by default.
       folder: of the run: log, checkpoints and the finished model. A run that is there
         already goes on. Nothing is written when absent.
@@ -64,6 +67,8 @@ def train(
       keep_best: name of an evaluated metric; its best checkpoint is kept too.
       lowest: the smallest value of `keep_best` is the best.
       evaluate: state as host arrays -> named numbers.
+      sample: looks at a state (host arrays, without that of the optimizer), for
+        instance at what it paints (`synthesizer_params`); in process 0 alone.
       tensorboard: write event files too.
       config: resolved configuration, kept in checkpoints and model.
       progress: draw a progress bar.
@@ -97,6 +102,8 @@ def train(
         batches=lambda: _whole_batches(source, batch_size, seed, bank),
     )
     note(start.how)
+    cost = one_update(task, source, batch_size, strategy, bank) if first else None
+    note(f"one update: {cost}")
     log = checkpoints = None
     if folder is not None:
         if first:
@@ -118,6 +125,8 @@ def train(
             log=log,
             checkpoints=checkpoints,
             evaluate=evaluate,
+            sample=sample,
+            cost=cost,
             config=config,
             folder=None if folder is None else Path(folder),
             progress=progress and first,
@@ -138,6 +147,26 @@ def train(
             step=outcome.step,
         )
     return outcome
+
+
+def one_update(
+    task: Task,
+    source: Source,
+    batch_size: int,
+    strategy: Strategy,
+    bank: Bank | None = None,
+) -> Cost:
+    """What an update takes; nothing is compiled."""
+    example = first_example(source, bank)
+    return update_cost(task, example, batch_size, strategy.devices)
+
+
+def first_example(source: Source, bank: Bank | None = None) -> Examples:
+    """A batch of the first picture alone, for its shapes."""
+    found = source[0]
+    inputs, ready = found if isinstance(found, tuple) else (found, None)
+    one = Examples(inputs, np.uint32(0), ready=ready)
+    return jax.tree.map(lambda x: np.asarray(x)[None], one).replace(bank=bank)
 
 
 def _whole_batches(

@@ -15,9 +15,10 @@ from toy_task import Stripe, StripeTask, examples, source
 from anojax.errors import AnojaxError, CheckpointError, SettingError
 from anojax.optim import Optimizer
 from anojax.training import checkpoint, metrics_log
-from anojax.training.loop import Schedule, run_key, starting_point
+from anojax.training.loop import Schedule
 from anojax.training.parallel import MeshJit, Pmap
 from anojax.training.run import CHECKPOINTS, MODEL, train
+from anojax.training.start import run_key, starting_point
 
 STEPS = 12
 SCHEDULE = Schedule(STEPS, log_every=4, save_every=4)
