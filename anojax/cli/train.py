@@ -90,11 +90,37 @@ def run(args: argparse.Namespace) -> int:
         for name, part in parts.items():
             print(f"{name:11} {part.origin}", flush=True)
     if args.dry_run:
+        _print_cost(quiet, task, data, config, strategy)
         return 0
     variables = {n: p.variables for n, p in parts.items() if p.variables is not None}
     return _train(
         args, config, task, data, variables, schedule, strategy, resolved, quiet
     )
+
+
+def _sample_sheets(args, config, task, data):
+    """What paints while the training goes on, if it is asked for."""
+    if config.sample_every is None:
+        return None
+    from anojax.cli.sample_sheet import sample_sheets
+
+    return sample_sheets(
+        task,
+        data.source,
+        folder=Path(args.output),
+        seed=config.seed,
+        count=config.samples,
+        bank=data.bank,
+    )
+
+
+def _print_cost(quiet, task, data, config, strategy) -> None:
+    """What `train` says before it begins."""
+    from anojax.training.run import one_update
+
+    if not quiet:
+        cost = one_update(task, data.source, config.batch_size, strategy, data.bank)
+        print(f"one update  {cost}")
 
 
 def _train(args, config, task, data, parts, schedule, strategy, resolved, quiet) -> int:
@@ -108,6 +134,7 @@ def _train(args, config, task, data, parts, schedule, strategy, resolved, quiet)
     evaluate = None
     if data.test is not None:
         evaluate = detection_scores(task, data.source, data.test)
+    sample = _sample_sheets(args, config, task, data)
     if jax.process_index() == 0:
         make_folder(folder)
         for name, text in data.files.items():
@@ -128,6 +155,7 @@ def _train(args, config, task, data, parts, schedule, strategy, resolved, quiet)
         keep_last=config.keep_last,
         keep_best=config.keep_best,
         evaluate=evaluate,
+        sample=sample,
         tensorboard=config.tensorboard,
         config=resolved,
         progress=not quiet,

@@ -1,6 +1,7 @@
 """Contact sheets: normal, anomalous, outline of the mask and difference, side by side."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,35 @@ def gallery(
         _write(draw, (MARGIN, y + tile // 2 - 8), name, 80)
         for column, picture in enumerate(pictures):
             sheet.paste(picture, (left + column * (tile + GAP), y))
+    return sheet
+
+
+def grid(
+    pictures: Sequence[Pixels],
+    masks: Sequence[UInt8[np.ndarray, "h w 1"]] | None = None,
+    *,
+    tile: int,
+) -> Image.Image:
+    """Pictures of one size in rows and columns, as many of them, without words.
+
+    Args:
+      pictures: at least one.
+      masks: each is shown to the right of its picture.
+      tile: longest side of a picture; pixels stay what they are at their own side and
+        at its multiples.
+    """
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = -(-len(pictures) // columns)
+    width, height = _fit(pictures[0], tile)
+    cell = width * (1 if masks is None else 2)
+    size = columns * (cell + GAP) + GAP, rows * (height + GAP) + GAP
+    sheet = Image.new("RGB", size, PAPER)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns)
+        x, y = GAP + column * (cell + GAP), GAP + row * (height + GAP)
+        sheet.paste(thumbnail(picture, tile), (x, y))
+        if masks is not None:
+            sheet.paste(thumbnail(masks[number], tile), (x + width, y))
     return sheet
 
 
