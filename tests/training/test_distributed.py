@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from toy_task import Stripe, StripeTask, source
@@ -23,15 +24,21 @@ RULES = (("Conv_0/kernel$", (None, None, None, "model")),)
 
 
 def run(folder, strategy):
-    """The same run on whatever devices there are."""
+    """The same run on whatever devices there are; it keeps what it could paint with."""
+
+    def sample(state):
+        name = f"process_{jax.process_index()}_step_{int(state.step)}.npy"
+        np.save(folder / name, state.params["Conv_0"]["kernel"])
+
     return train(
         TASK,
         source(20),
         batch_size=16,
         seed=3,
         folder=folder,
-        schedule=Schedule(STEPS, log_every=2, save_every=2),
+        schedule=Schedule(STEPS, log_every=2, save_every=2, sample_every=2),
         strategy=strategy,
+        sample=sample,
     )
 
 
@@ -75,6 +82,11 @@ def test_two_processes_equal_one(tmp_path):
             np.testing.assert_allclose(both[key], value, atol=1e-6, err_msg=key)
         rows = metrics_log.read(folder / "metrics.jsonl")
         assert [row["step"] for row in rows] == [2, 4]
+        assert all(row["tflop_per_s"] > 0 for row in rows if "samples_per_s" in row)
+        kept = sorted(path.name for path in folder.glob("*.npy"))
+        assert kept == ["process_0_step_2.npy", "process_0_step_4.npy"]
+        whole = np.load(folder / kept[-1])
+        np.testing.assert_allclose(whole, alone["params/Conv_0/kernel"], atol=1e-6)
         assert rows[1]["loss"] == pytest.approx(outcome.metrics["loss"], abs=1e-6)
         variables, _ = checkpoint.load_variables(folder / MODEL)
         assert set(variables) == {"params", "statistics", "density"}

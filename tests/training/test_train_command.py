@@ -1,6 +1,7 @@
 """`anojax train` from a YAML file to a model, and what it refuses."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -107,7 +108,9 @@ def test_trains_on_ready_anomalies(command, tmp_path):
 
 def test_dry_run_writes_nothing(command, tmp_path, capsys):
     assert command("--dry-run") == 0
-    assert "4 of 3 pictures (2 epochs)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 of 3 pictures (2 epochs)" in said
+    assert re.search(r"one update  [\d.]+ kFLOP, 81 parameters", said)
     assert not (tmp_path / "run").exists()
 
 
@@ -124,6 +127,8 @@ def test_dry_run_writes_nothing(command, tmp_path, capsys):
         ("data.input=", SettingError, "names no pictures"),
         ("method=", SettingError, "names no method"),
         ("data.input=/nowhere", AnojaxError, "nowhere"),
+        ("sample_every=2", SettingError, "toy_task's does not learn in this training"),
+        ("sample_every=never", SettingError, "sample_every is 'never'; write"),
         ("keep_best=aupro", SettingError, "add eval_every"),
         ("nonsense", SettingError, "'nonsense' is no setting"),
     ],
