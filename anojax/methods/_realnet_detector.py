@@ -1,0 +1,265 @@
+"""RealNet's second training: the detector, on anomalies that its diffusion model painted
+beforehand.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key
+
+from anojax.core import hp
+from anojax.detector import Detector
+from anojax.errors import SettingError
+from anojax.methods._realnet_networks import (
+    RealnetNetwork,
+    SelectedFeatures,
+    peak_of_means,
+    selection_losses,
+    smallest,
+)
+from anojax.nn import losses
+from anojax.nn.init import init_network
+from anojax.nn.resnet import ARCHITECTURES
+from anojax.optim import Optimizer
+from anojax.task import Examples, GradientTask, Metrics, Part, Reduce, TrainState
+from anojax.types import PyTree
+
+
+@dataclass(frozen=True)
+class RealnetDetector(Detector):
+    """The probability of an anomaly at every pixel; its peak over squares is the score."""
+
+    features: SelectedFeatures
+    network: RealnetNetwork
+    pool_px: int = 16
+
+    def score(
+        self, variables: PyTree, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+        known = variables["statistics"]
+        maps = self.features.maps(known["backbone"], image[None], jnp.float32)
+        _, logits = self.network.apply(
+            {"params": variables["params"], "batch_stats": known["batch_stats"]},
+            self.features.choose(maps, known["selection"]),
+            image.shape[:2],
+            False,
+        )
+        found = jax.nn.softmax(logits)[0, ..., 1]
+        return found, peak_of_means(found, self.pool_px)
+
+
+@dataclass(frozen=True)
+class RealnetDetectorTask(GradientTask):
+    """Features of anomalies are put back to those of the normal pictures, and what
+    remains is turned into a map of the defects.
+
+    Before the first step, the channels that tell best where the anomalies are get
+    chosen ("anomaly-aware feature selection"). The loss is the squared error of the
+    restored features, summed over the blocks, + cross-entropy of the map.
+    """
+
+    method: ClassVar[str | None] = "realnet"
+    stage: ClassVar[str] = "detector"
+
+    optimizer: Optimizer = Optimizer("adam", 1e-4)
+    backbone: str = hp(
+        "wide_resnet50_2",
+        "frozen network that the features come from",
+        choices=tuple(ARCHITECTURES),
+    )
+    backbone_width: int = hp(
+        64, "channels of its stem; published weights have 64", low=1, high=64
+    )
+    selected: tuple[int, int, int, int] = hp(
+        (256, 512, 512, 256), "channels chosen of its four stages; 0: not used", low=0
+    )
+    strides: tuple[int, int, int, int] = hp(
+        (4, 8, 16, 32),
+        "in px, at which each stage is restored; stages of one stride share a network "
+        "(the paper's larger variant: 4, 4, 16, 16)",
+        low=4,
+        high=32,
+    )
+    selection_batches: int = hp(64, "that the choice of channels rests on", low=1)
+    multipliers: tuple[int, ...] = hp(
+        (1, 2, 4),
+        "channels of the levels that restore, in multiples of half the chosen ones",
+        low=1,
+    )
+    blocks: int = hp(2, "residual blocks in each of these levels", low=1)
+    head_channels: int = hp(64, "of each head of attention", low=1)
+    norm_groups: int = hp(32, "of channels that are normalised together", low=1)
+    by_max: int = hp(
+        256, "residual channels chosen of each picture by their greatest value", low=1
+    )
+    by_mean: int = hp(256, "and by their mean", low=1)
+    clean_share: float = hp(0.5, "share of pictures left clean", low=0.0, high=1.0)
+    restoration_weight: float = hp(1.0, "of the squared error of the features", low=0.0)
+    pool_px: int = hp(
+        16,
+        "for the score, the map is averaged over squares of this side, at most the "
+        "picture's",
+        low=1,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_sizes()
+
+    def parts(self) -> dict[str, Part]:
+        return {"backbone": Part("backbone", self.backbone)}
+
+    @property
+    def features(self) -> SelectedFeatures:
+        """Where features come from."""
+        return SelectedFeatures(
+            self.backbone,
+            self.backbone_width,
+            self.selected,
+            self.strides,
+            len(self.multipliers) - 1,
+        )
+
+    def network(self, **how) -> RealnetNetwork:
+        """What is trained."""
+        return RealnetNetwork(
+            multipliers=self.multipliers,
+            blocks=self.blocks,
+            head_channels=self.head_channels,
+            groups=self.norm_groups,
+            by_max=self.by_max,
+            by_mean=self.by_mean,
+            **how,
+        )
+
+    def detector(self) -> RealnetDetector:
+        return RealnetDetector(self.features, self.network(), self.pool_px)
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        self._check_painter(batch)
+        backbone_key, key = jax.random.split(key)
+        backbone, selection = self.features.init(backbone_key), self.features.first()
+        pictures = batch.pictures[:1]
+        maps = self.features.maps(backbone, pictures, jnp.float32)
+        blocks = self.features.choose(maps, selection)
+        made = init_network(self.network(), key, blocks, pictures.shape[1:3], False)
+        return made["params"], {
+            "backbone": backbone,
+            "selection": selection,
+            "batch_stats": made["batch_stats"],
+        }
+
+    def begin(
+        self, state: TrainState, key: Key[Array, ""], batches: Iterator[Examples]
+    ) -> TrainState:
+        """Choose the channels, on anomalies without clean pictures among them.
+
+        A choice that has been made before stays, for the networks know its channels.
+        """
+        selection = state.statistics["selection"]
+        if any(np.any(x != np.arange(len(x))) for x in selection.values()):
+            return state
+        backbone = jax.device_put(state.statistics["backbone"])
+        total, bank = None, None
+        for batch in islice(batches, self.selection_batches):
+            bank = jax.device_put(batch.bank) if bank is None else bank
+            found = _selection_losses(self, backbone, key, batch.replace(bank=bank))
+            total = found if total is None else jax.tree.map(jnp.add, total, found)
+        chosen = {n: smallest(total[n], len(x)) for n, x in selection.items()}
+        statistics = {**state.statistics, "selection": jax.device_get(chosen)}
+        return state.replace(statistics=statistics)
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        self._check_painter(batch)
+        out = self.draw(key, batch, clean_share=self.clean_share)
+        pictures = batch.pictures
+        # The frozen network sees anomalies and normal pictures in one go.
+        maps = self.features.maps(
+            statistics["backbone"],
+            jnp.concatenate([out.image, pictures]),
+            self.compute_dtype,
+        )
+        both = self.features.choose(maps, statistics["selection"])
+        given, normal = zip(*(jnp.split(x, 2) for x in both), strict=True)
+        network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
+        (restored, logits), new = network.apply(
+            {"params": params, "batch_stats": statistics["batch_stats"]},
+            given,
+            pictures.shape[1:3],
+            True,
+            mutable=["batch_stats"],
+        )
+        errors = [losses.l2(a, b) for a, b in zip(restored, normal, strict=True)]
+        classes = out.mask[..., 0].astype(jnp.int32)
+        wrong = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+        metrics = {
+            "restoration": sum(errors[1:], errors[0]),
+            "segmentation": jnp.mean(wrong),
+        }
+        total = self.restoration_weight * metrics["restoration"]
+        total += metrics["segmentation"]
+        metrics["anomalous"] = jnp.mean(out.anomalous.astype(jnp.float32))
+        statistics = {**statistics, "batch_stats": new["batch_stats"]}
+        return total, (statistics, metrics)
+
+    def _check_painter(self, batch: Examples) -> None:
+        if batch.ready is None and self.synth.learns:
+            raise SettingError(
+                "realnet's detector learns from pictures that are painted beforehand: "
+                "paint them with 'anojax synth --method realnet --checkpoint RUN --set "
+                "scope=global --output DIR', then train with 'anojax train ... "
+                "settings.painter=stored data.textures=DIR/CATEGORY/test/realnet'"
+            )
+
+    def _check_sizes(self) -> None:
+        """Raise `SettingError` where numbers of channels do not fit each other."""
+        self.features.check()
+        sizes, levels = self.features.sizes, self.multipliers
+        have = sum(sizes)
+        for name in ("by_max", "by_mean"):
+            if (asked := getattr(self, name)) > have:
+                raise SettingError(
+                    f"realnet: {name} is {asked}, but only {have} channels are "
+                    f"selected; give at most {have}"
+                )
+        attended = levels[1:] or levels
+        for m in sizes:
+            if m % 2 or m // 2 % self.norm_groups:
+                raise SettingError(
+                    f"realnet: norm_groups is {self.norm_groups}, which does not divide "
+                    f"half of the {m} channels of a block; choose another, or other "
+                    "numbers of selected channels"
+                )
+            if any(m // 2 * k % self.head_channels for k in attended):
+                raise SettingError(
+                    f"realnet: head_channels is {self.head_channels}, which does not "
+                    f"divide the {m // 2 * attended[0]} channels that attend where a "
+                    f"block has {m}; choose a divisor"
+                )
+
+
+@partial(jax.jit, static_argnums=0)
+def _selection_losses(
+    task: RealnetDetectorTask, backbone: PyTree, key: Any, batch: Examples
+) -> dict[str, Array]:
+    out = task.draw(key, batch)
+    # In float32 whatever the training computes in: small changes decide.
+    both = jnp.concatenate([out.image, batch.pictures])
+    maps = task.features.maps(backbone, both, jnp.float32)
+    return {n: selection_losses(*jnp.split(x, 2), out.mask) for n, x in maps.items()}
