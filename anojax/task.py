@@ -312,6 +312,9 @@ class GradientTask(Task):
         gradients, statistics, metrics = reduce(
             self._gradients(state, key, batch, reduce)
         )
+        if frozen := {name: state.statistics[name] for name in self.parts()}:
+            # A mean over devices would round what must never change.
+            statistics = {**statistics, **frozen}
         updates, opt_state = self.transform().update(
             gradients, state.opt_state, state.params
         )
@@ -378,7 +381,8 @@ def get(name: str, stage: str | None = None) -> type[Task]:
 
 
 def stages(name: str) -> dict[str, type[Task]]:
-    """The trainings of a method by their stage, in the order of its file."""
+    """The trainings of a method by their stage: those that its file defines, in their
+    order, then those that it imports."""
     module = sys.modules[registry.get(name).__module__]
     found = [
         value
@@ -388,6 +392,7 @@ def stages(name: str) -> dict[str, type[Task]]:
         and not inspect.isabstract(value)
         and not key.startswith("_")
     ]
+    found.sort(key=lambda task: task.__module__ != module.__name__)
     return {task.stage: task for task in found}
 
 

@@ -46,7 +46,7 @@ def read_parts(task: Task, asked: dict[str, str]) -> dict[str, Given]:
 
 def _read(task: Task, name: str, part: Part, asked: dict[str, str]) -> Given:
     if part.kind == "backbone":
-        return _backbone(part.source, asked.get(name, PRETRAINED))
+        return _backbone(name, part.source, asked.get(name, PRETRAINED))
     if name not in asked:
         raise SettingError(
             f"{task.name}, stage {task.stage}, starts with what the stage "
@@ -55,7 +55,7 @@ def _read(task: Task, name: str, part: Part, asked: dict[str, str]) -> Given:
     return _run(task, part.source, asked[name])
 
 
-def _backbone(network: str, where: str) -> Given:
+def _backbone(name: str, network: str, where: str) -> Given:
     from anojax.errors import DataError
     from anojax.weights.load import pretrained
 
@@ -65,7 +65,7 @@ def _backbone(network: str, where: str) -> Given:
         found = pretrained(network, path=None if where == PRETRAINED else where)
     except DataError as error:
         raise DataError(
-            f"{error}; or do with random features: parts.backbone={RANDOM}"
+            f"{error}; or do with random features: parts.{name}={RANDOM}"
         ) from error
     return Given(found.variables, found.origin)
 

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_cost(quiet, task, data, config, strategy)
         return 0
-    variables = {n: p.variables for n, p in parts.items() if p.variables is not None}
+    variables = {name: part.variables for name, part in parts.items()}
     return _train(
         args, config, task, data, variables, schedule, strategy, resolved, quiet
     )

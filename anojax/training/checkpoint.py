@@ -358,7 +358,7 @@ def _check_fit(path: Path, record: Record, method: str, wanted: Flat | None) -> 
         _check_shapes(path, record.shapes, ours)
 
 
-def _check_shapes(path: Path, stored: Shapes, ours: Shapes) -> None:
+def _check_shapes(path: Path | str, stored: Shapes, ours: Shapes) -> None:
     wrong = [
         f"{k} is {theirs[0]}, here {ours[k][0]}"
         if theirs[1] == ours[k][1]

@@ -62,7 +62,8 @@ def train(
       bank: where methods that need a texture or another picture draw it from.
       resume: run folder whose checkpoint goes on here.
       init_from: run folder whose networks are the beginning.
-      parts: variables of networks that come trained from elsewhere (`Task.parts`).
+      parts: variables of networks that come trained from elsewhere (`Task.parts`);
+        ``None`` for random ones.
       keep_last: how many of the newest checkpoints are kept.
       keep_best: name of an evaluated metric; its best checkpoint is kept too.
       lowest: the smallest value of `keep_best` is the best.

@@ -59,7 +59,7 @@ def starting_point(
       folder: of this run's checkpoints.
       resume: of another run's checkpoints.
       init_from: of another run's checkpoints.
-      parts: variables of `Task.parts`, by name.
+      parts: variables of `Task.parts`, by name; ``None`` for those that `init` made.
       batches: makes a stream of whole batches, for tasks that look at examples first.
 
     Raises:
@@ -74,17 +74,17 @@ def starting_point(
         how = f"{'continue this run' if own else f'resume {source}'} at {record.step}"
         key = jax.random.wrap_key_data(np.array(record.key, np.uint32))
         return Start(state, record.step, record.position, key, how)
+    _check_parts(task, parts or {}, complete=init_from is None)
     state = strategy.init(task, key, example)
     how = f"begin from scratch with seed {seed}"
     looks = type(task).begin is not Task.begin
     if init_from is None and not task.parts() and not looks:
-        _check_parts(task, parts)
         return Start(state, 0, 0, key, how)
     state = strategy.fetch(state)
     if init_from is not None:
         state, step = _with_networks(state, init_from, task)
         how = f"begin with the networks of {init_from}, step {step}"
-    state = _with_parts(task, state, parts)
+    state = _with_parts(state, parts or {})
     if looks:
         state = task.begin(state, key, batches())
     return Start(strategy.place_state(state), 0, 0, key, how)
@@ -102,24 +102,29 @@ def _with_networks(
     return state.replace(params=params, statistics=statistics, ema=ema), record.step
 
 
-def _check_parts(task: Task, parts: PyTree | None) -> None:
+def _check_parts(task: Task, parts: PyTree, *, complete: bool) -> None:
     known = task.parts()
-    for name in parts or {}:
+    for name in parts:
         if name not in known:
             raise SettingError(
-                f"{task.name} takes no part '{name}'{did_you_mean(name, known)}; "
-                f"{'it takes ' + ', '.join(known) if known else 'leave parts out'}"
+                f"{task.name} takes no part '{name}'"
+                f"{did_you_mean(name, known) or '; leave parts out'}"
             )
+    if missing := [name for name in known if complete and name not in parts]:
+        raise SettingError(
+            f"{task.name}, stage {task.stage}, needs its part '{missing[0]}' "
+            f"({known[missing[0]].source}); give its variables, or None for random ones"
+        )
 
 
-def _with_parts(task: Task, state: TrainState, parts: PyTree | None) -> TrainState:
+def _with_parts(state: TrainState, parts: PyTree) -> TrainState:
     """The state with networks from elsewhere among its statistics."""
-    _check_parts(task, parts)
     taken = {
         name: checkpoint.arrange(
             checkpoint.flatten(variables), state.statistics[name], path=f"parts.{name}"
         )
-        for name, variables in (parts or {}).items()
+        for name, variables in parts.items()
+        if variables is not None
     }
     return state.replace(statistics={**state.statistics, **taken})
 
