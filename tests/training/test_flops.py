@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ import pytest
 from jax import lax
 from toy_task import Stripe, StripeTask, examples, source
 
+from anojax.cli.__main__ import main
+from anojax.data.files import encode_png
 from anojax.nn.attention import attend
 from anojax.nn.diffusion_unet import UNet2D, adm_config
 from anojax.optim import Optimizer
@@ -21,6 +25,7 @@ from anojax.training.parallel import MeshJit, Pmap
 from anojax.training.run import one_update, train
 
 CPU = jax.devices()[:1]
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
 
 def array(*shape):
@@ -298,3 +303,37 @@ def test_the_log_tells_and_the_reader_is_told(tmp_path, monkeypatch):
         assert row["tflop_per_s"] == pytest.approx(cost.flops * updates_per_s / 1e12)
         assert row["mfu"] == pytest.approx(row["tflop_per_s"] * 1e12 / 5e9)
     assert rows
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    """Good pictures, and defects of one type with masks."""
+    base = tmp_path_factory.mktemp("tiles")
+    draw, mask = np.random.default_rng(0), np.zeros((64, 64, 1), np.uint8)
+    mask[20:30, 20:40] = 255
+    for number in range(5):
+        picture = draw.integers(0, 255, (64, 64, 3), np.uint8)
+        for name, pixels in (
+            (f"train/good/{number}.png", picture),
+            (f"test/spot/{number}.png", picture),
+            (f"ground_truth/spot/{number}_mask.png", mask),
+        ):
+            (base / name).parent.mkdir(parents=True, exist_ok=True)
+            (base / name).write_bytes(encode_png(pixels))
+    return base
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("realnet_tile_cpu", "input"),
+        ("defect_gen_tile_cpu", "exemplars"),
+    ],
+)
+def test_configurations_tell_what_they_cost(name, data, tiles, tmp_path, capsys):
+    """The plan's figures are those in the head of the file."""
+    path = CONFIGS / f"{name}.yaml"
+    words = ["train", path, f"data.{data}={tiles}", "--output", tmp_path, "--dry-run"]
+    assert main([*map(str, words), "--devices", "1"]) == 0, capsys.readouterr().err
+    found = re.search(r"^one update  (.*)$", capsys.readouterr().out, re.M)[1]
+    assert f"# One update: {found}" in path.read_text()
