@@ -71,6 +71,9 @@ class SynthConfig:
     checkpoint: str | None = hp(
         None, "training run whose method synthesizes with what it has learned"
     )
+    category: str | None = hp(
+        None, "what the pictures show, by name; the name of their folder when absent"
+    )
     gray: bool = hp(False, "treat all pictures as single-channel")
     native: bool = hp(False, "write at each picture's own resolution and bit depth")
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
@@ -84,6 +87,10 @@ class SynthConfig:
             raise SettingError(
                 f"size is {self.size!r}; give height and width from 16 to 4096 pixels"
             )
+        # It names a folder of the output.
+        name = self.category
+        if name is not None and (name in ("", ".", "..") or {"/", "\\"} & set(name)):
+            raise SettingError(f"category is '{name}'; give a name, not a path")
 
     def controls(self) -> dict[str, float]:
         """The controls that are asked for, by their names in `anojax.Controls`."""

@@ -69,6 +69,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
         add(_flag(name), metavar="X", help=_help(name))
     add("--defects", metavar="N", help=_help("defects"))
     add("--checkpoint", metavar="RUN", help=_help("checkpoint"))
+    add("--category", metavar="NAME", help=_help("category"))
     add(
         "--set",
         action="append",
@@ -108,7 +109,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
     values = read_config_file(read_yaml(Path(args.config))) if args.config else {}
     kinds = field_types(SynthConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
-    words.add("checkpoint")
+    words |= {"checkpoint", "category"}
     for field in dataclasses.fields(SynthConfig):
         given = getattr(args, field.name, None)
         if given is None or field.name in ("methods", "settings", "size"):

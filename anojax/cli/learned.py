@@ -14,6 +14,7 @@ from anojax import task as tasks
 from anojax.cli.arguments import start_devices
 from anojax.config import SynthConfig
 from anojax.core import Card, Synthesizer, with_settings
+from anojax.data.categories import Categories, listed_in
 from anojax.errors import CheckpointError, DataError, SettingError
 from anojax.types import Inputs, PyTree, Synthesis
 
@@ -31,6 +32,10 @@ class Parameters:
     """Of names, shapes and bytes."""
     folder: Path = dataclasses.field(compare=False)
     """Of the training run."""
+    stage: str = dataclasses.field(compare=False)
+    """Which training of the method it was."""
+    categories: Categories | None = dataclasses.field(compare=False)
+    """What the network tells apart."""
     arrays: dict[str, np.ndarray] = dataclasses.field(compare=False, repr=False)
     """By name."""
 
@@ -66,14 +71,30 @@ class Learned(Synthesizer):
     def init(self, key, inputs: Inputs) -> PyTree:
         """The learned parameters, for inputs like these.
 
+        Networks that these settings do without, say a guiding classifier, are left out.
+
         Raises:
-          CheckpointError: these settings or inputs need parameters of other shapes.
+          CheckpointError: these settings or inputs need parameters of other shapes, or
+            a network that another stage of training teaches.
         """
         from anojax.training.checkpoint import arrange
 
         template = jax.eval_shape(self.base.init, key, inputs)
         given = self.parameters
-        return arrange(given.arrays, template, path=given.folder)
+        taught = {name.split("/")[0] for name in given.arrays}
+        missing = [name for name in template if name not in taught]
+        others = [s for s in tasks.stages(given.method) if s != given.stage]
+        if missing and others:
+            # A stage is called like the network that it adds.
+            named = [stage for stage in others if stage in missing] or others
+            raise CheckpointError(
+                f"{given.folder} is a run of the stage {given.stage} and holds no "
+                f"{' and no '.join(missing)}, which {given.method} needs with these "
+                f"settings; train the stage {' or '.join(named)} and give its run, or "
+                "change the settings"
+            )
+        kept = {k: v for k, v in given.arrays.items() if k.split("/")[0] in template}
+        return arrange(kept, template, path=given.folder)
 
     def synthesize(self, params, key, inputs: Inputs) -> Synthesis:
         return self.base.synthesize(params, key, inputs)
@@ -127,6 +148,8 @@ def load_parameters(
         config=record.config.get("hash", ""),
         sha256=_digest(arrays),
         folder=run.folder,
+        stage=tasks.get(name, run.config.stage).stage,
+        categories=listed_in(run.folder),
         arrays=arrays,
     )
     own = run.config.settings | config.settings.get(name, {})
@@ -152,7 +175,8 @@ def with_parameters(
     made = Learned(synth, parameters)
     image = jax.ShapeDtypeStruct(shape, np.float32)
     mask = jax.ShapeDtypeStruct((*shape[:2], 1), np.float32)
-    inputs = Inputs(image, mask, mask, image, mask)
+    label = jax.ShapeDtypeStruct((), np.int32)
+    inputs = Inputs(image, mask, mask, image, mask, label=label)
     key = jax.eval_shape(lambda: jax.random.key(0))
     jax.eval_shape(made.init, key, inputs)
     return made
@@ -176,7 +200,7 @@ def _untrained(method: str) -> str:
     data = "exemplars" if tasks.get(method).learns_from_exemplars else "input"
     return (
         f"{method} synthesizes with what it has learned: train it first "
-        f"(anojax train configs/train/{method}.yaml data.{data}=DIR --output RUN)"
+        f"(anojax train configs/train/{method}.yaml --{data} DIR --output RUN)"
     )
 
 

@@ -1,5 +1,6 @@
 """From a request to a plan: every mistake is found here, before any device works."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from anojax.cli.learned import Parameters, check_channels, with_parameters
 from anojax.config import SynthConfig, digest, to_dict
 from anojax.core import Synthesizer, settings, with_settings
 from anojax.data import folders, foregrounds, records, textures
+from anojax.data.categories import Categories
 from anojax.data.files import Pixels
 from anojax.data.pipeline import Loaded, Plan
 from anojax.data.write import MvtecSink, Output, Sink
@@ -38,6 +40,8 @@ class Prepared:
     source: folders.Source
     foreground: str
     """The decision in words, for the plan that is printed."""
+    read: Callable[[Path], Pixels]
+    """Reads a file's own pixels, in the channels that are asked for."""
     first: Pixels
     """The first readable picture, in its own resolution."""
     parameters: Parameters | None
@@ -54,36 +58,51 @@ class Prepared:
         """The reader of own pixels where `--native` asks for them."""
         if not self.config.native:
             return None
-        return lambda i: _read(self.config, self.plan.pictures[i])
+        return lambda i: self.read(self.plan.pictures[i])
 
     @property
     def settings(self) -> tuple[dict[str, Any], ...]:
         """Hyper-parameters, controls and checkpoint of each method, for the manifest."""
         controls = self.config.controls()
         return tuple(
-            settings(synth) | controls | self._checkpoint(synth)
-            for synth in self.methods
+            settings(synth) | controls | self._learned(synth) for synth in self.methods
         )
 
-    def _checkpoint(self, synth: Synthesizer) -> dict[str, str]:
-        mine = self.parameters is not None and self.parameters.method == synth.name
-        return {"checkpoint": self.parameters.sha256} if mine else {}
+    def _learned(self, synth: Synthesizer) -> dict[str, Any]:
+        if self.parameters is None or self.parameters.method != synth.name:
+            return {}
+        facts = {"checkpoint": self.parameters.sha256}
+        if "label" in synth.needs:
+            facts |= {"category": self.category, "label": self.plan.label}
+        return facts
 
 
-def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepared:
+def prepare(
+    config: SynthConfig,
+    parameters: Parameters | None = None,
+    *,
+    known: Categories | None = None,
+) -> Prepared:
     """Check a request against the methods and the pictures.
 
     Args:
       config: the request.
       parameters: of the method that learns; see `load_parameters`.
+      known: the categories that a method tells apart; those of `parameters`, if there
+        are any.
 
     Raises:
       AnojaxError: a method cannot honour a control, a folder is missing or empty, no
-        picture can be read, severity 0 would leave every picture unchanged, or the
-        parameters do not fit.
+        picture can be read, severity 0 would leave every picture unchanged, the
+        parameters do not fit, or a network does not know the pictures' category.
     """
+    known = known if parameters is None else parameters.categories
     methods = make_methods(config)
     source = folders.discover(config.input, layout=config.layout)
+    if config.category is not None:
+        source = dataclasses.replace(source, category=config.category)
+    label = _label(methods, source.category, known)
+    read = _reader(config, None if label is None else known)
     pictures = tuple(source.paths)
     if config.textures is not None:
         folders.find_pictures(config.textures)
@@ -91,9 +110,9 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
     foreground, decision = _foreground(config, source)
 
     def load_any(index: int) -> Loaded:
-        return _load(config, pictures[index], index, foreground, region)
+        return _load(config, read, pictures[index], index, foreground, region)
 
-    first = _first_usable(config, pictures, load_any)
+    first = _first_usable(config, read, pictures, load_any)
 
     def load(index: int) -> Loaded:
         loaded = load_any(index)
@@ -106,15 +125,16 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         pictures=pictures,
         seed=config.seed,
         load=load,
-        bank=_banks(config, pictures, foreground),
+        bank=_banks(config, read, pictures, foreground),
         controls=Controls(**config.controls()),
         per_image=config.per_image,
         count=config.count,
         keep_empty=config.keep_empty,
+        label=label,
     )
-    resolved = _resolved(config, methods, pictures, source.root, parameters)
+    resolved = _resolved(config, methods, source, parameters)
     return Prepared(
-        config, methods, plan, source, decision, first, parameters, resolved
+        config, methods, plan, source, decision, read, first, parameters, resolved
     )
 
 
@@ -127,7 +147,8 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
         )
     region = None if config.region is None else 0
     controls = Controls(**config.controls())
-    asked = Inputs(image=0, source=0, region=region, controls=controls)
+    # Pictures, banks and labels are there when the work begins.
+    asked = Inputs(image=0, source=0, label=0, region=region, controls=controls)
     methods = []
     for name in config.methods:
         fields = config.settings.get(name, {})
@@ -185,14 +206,13 @@ def check_all(job: Prepared) -> None:
 def _resolved(
     config: SynthConfig,
     methods: tuple[Synthesizer, ...],
-    pictures: tuple[Path, ...],
-    root: Path,
+    source: folders.Source,
     parameters: Parameters | None,
 ) -> dict[str, Any]:
     """The request with every default spelled out, the versions, and a hash of both."""
     from anojax.cli.env import versions
 
-    names = "\n".join(path.relative_to(root).as_posix() for path in pictures)
+    names = [path.relative_to(source.root).as_posix() for path in source.paths]
     request = to_dict(config)
     # Absolute paths: the run can be verified from any working folder.
     for name in ("input", "textures", "region", "foreground", "checkpoint"):
@@ -201,9 +221,10 @@ def _resolved(
     request["settings"] = {s.name: _lists(settings(s)) for s in methods}
     resolved = {
         "request": request,
+        "category": source.category,
         "pictures": {
-            "count": len(pictures),
-            "names_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "count": len(names),
+            "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
         },
         "versions": {"anojax": anojax.__version__, **versions()},
     }
@@ -221,17 +242,41 @@ def _lists(values: dict[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in values.items()}
 
 
-def _read(config: SynthConfig, path: Path) -> Pixels:
-    return records.read_picture(path, gray=True if config.gray else None).array
+def _label(
+    methods: tuple[Synthesizer, ...], category: str, known: Categories | None
+) -> int | None:
+    """The number of the pictures' category, where a method wants to know it.
+
+    Raises:
+      DataError: there is no list of categories, or this one is not on it.
+    """
+    asking = next((synth.name for synth in methods if "label" in synth.needs), None)
+    if asking is None:
+        return None
+    if known is None:
+        raise DataError(
+            f"{asking} tells categories apart with these settings, and nothing says "
+            "which it knows; train it on a data set of several, or leave the setting "
+            "classes out"
+        )
+    return known.label(category)
 
 
-def _first_usable(config, pictures: tuple[Path, ...], load) -> Pixels:
+def _reader(config: SynthConfig, known: Categories | None) -> Callable[[Path], Pixels]:
+    """Reads a picture's own pixels: as they are, grey if that is asked for, or in
+    colour where the network learned grey categories beside coloured ones."""
+    in_colour = known is not None and known.channels == 3
+    gray = True if config.gray else False if in_colour else None
+    return lambda path: records.read_picture(path, gray=gray).array
+
+
+def _first_usable(config, read, pictures: tuple[Path, ...], load) -> Pixels:
     """The first picture that can be used, as its file holds it."""
     reasons = []
     for index, path in enumerate(pictures):
         try:
             load(index)
-            return _read(config, path)
+            return read(path)
         except DataError as error:
             reasons.append(str(error))
     raise DataError(
@@ -240,8 +285,8 @@ def _first_usable(config, pictures: tuple[Path, ...], load) -> Pixels:
     )
 
 
-def _load(config, path: Path, index: int, foreground, region) -> Loaded:
-    array = _read(config, path)
+def _load(config, read, path: Path, index: int, foreground, region) -> Loaded:
+    array = read(path)
     small = records.to_size(array, config.size)
     where = region(index, array.shape[:2], config.size)
     object_ = foreground(index, array, small)
@@ -309,7 +354,7 @@ def _foreground(config, source):
     return read, decision.sentence
 
 
-def _banks(config, pictures, foreground) -> Callable[[str, int], Bank]:
+def _banks(config, read, pictures, foreground) -> Callable[[str, int], Bank]:
     """The banks of textures and of normal pictures, each made when first needed."""
 
     @cache
@@ -323,12 +368,12 @@ def _banks(config, pictures, foreground) -> Callable[[str, int], Bank]:
                     seed=config.seed,
                 )
             )
-        return _normal_bank(config, pictures, foreground, channels)
+        return _normal_bank(config, read, pictures, foreground, channels)
 
     return bank
 
 
-def _normal_bank(config, pictures, foreground, channels: int) -> Bank:
+def _normal_bank(config, read, pictures, foreground, channels: int) -> Bank:
     """Normal pictures spread evenly over all of them, as many as memory allows."""
     height, width = config.size
     room = BANK_BYTES // (height * width * (channels + 1))
@@ -337,7 +382,7 @@ def _normal_bank(config, pictures, foreground, channels: int) -> Bank:
 
     def load(index: int) -> Loaded | None:
         try:
-            array = _read(config, pictures[index])
+            array = read(pictures[index])
         except DataError:
             return None  # reported when its own turn comes
         if array.shape[-1] != channels:

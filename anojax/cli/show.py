@@ -41,7 +41,29 @@ def _as_json(name: str, synth) -> dict:
         for field in dataclasses.fields(synth)
     ]
     facts = {"name": name, **dataclasses.asdict(synth.card), "learns": synth().learns}
-    return facts | {"settings": settings}
+    return facts | {"stages": _stages(name, synth), "settings": settings}
+
+
+def _stages(name: str, synth) -> list[dict]:
+    """The trainings of a method: each with its configuration and what it begins with."""
+    from anojax import task as tasks
+
+    stages = []
+    for number, (stage, task) in enumerate(tasks.stages(name).items()):
+        file = name if number == 0 else f"{name}_{stage}"
+        parts = {k: dataclasses.asdict(p) for k, p in task(synth()).parts().items()}
+        config = f"configs/train/{file}.yaml"
+        stages.append({"stage": stage, "config": config, "parts": parts})
+    return stages
+
+
+def _in_words(stage: dict) -> str:
+    sources = {"run": "RUN of the stage {}", "backbone": "weights of {}"}
+    begins = [
+        f", parts.{name}={sources[part['kind']].format(part['source'])}"
+        for name, part in stage["parts"].items()
+    ]
+    return f"{stage['stage']}: {stage['config']}{''.join(begins)}"
 
 
 def _print(name: str, synth) -> None:
@@ -73,6 +95,11 @@ def _print(name: str, synth) -> None:
     facts.add_row("fidelity", f"{card.fidelity}: {FIDELITY[card.fidelity]}")
     code = f"{card.code_url} ({card.code_licence or 'no licence stated'})"
     facts.add_row("public code", code if card.code_url else "none")
+    stages = _stages(name, synth)
+    if len(stages) > 1:
+        # In this order: a later one may begin with the run of an earlier one.
+        for number, one in enumerate(stages):
+            facts.add_row("" if number else "stages", _in_words(one))
     console.print(facts)
     console.print()
     console.print("[bold]settings[/bold]  (--set field=value)")

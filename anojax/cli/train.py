@@ -10,6 +10,13 @@ from anojax.cli.arguments import Parser, add_common, start_devices
 from anojax.errors import RunError, SettingError
 
 CONFIG = "config.yaml"
+FOLDERS = {
+    "input": "normal pictures: a folder, a category of a data set, or a whole data set "
+    "for methods that tell categories apart",
+    "exemplars": "real defects with masks",
+    "textures": "texture pictures",
+}
+"""The keys of `data` that have a flag of their own."""
 
 
 def register(subparsers) -> None:
@@ -29,6 +36,8 @@ def register(subparsers) -> None:
         nargs="*",
         help="change a value of the file, for instance task.optimizer.learning_rate=1e-3",
     )
+    for name, what in FOLDERS.items():
+        add(f"--{name}", metavar="DIR", help=f"{what}; stands for data.{name}=DIR")
     add("--output", metavar="DIR", required=True, help="folder of the run")
     add("--devices", type=int, metavar="N", help="how many devices to use (all)")
     add(
@@ -64,11 +73,12 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     from anojax.cli.parts import read_parts
-    from anojax.cli.training_data import read_data
+    from anojax.cli.training_data import check_fits, read_data
     from anojax.config import load
     from anojax.training.config import TrainConfig
 
     config = load(TrainConfig, Path(args.config), args.overrides)
+    config = _with_folders(config, args)
     if args.distributed:
         connect()
     synth, task_class = _method(config)
@@ -78,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     schedule = config.schedule(len(data.source))
     task = make_task(task_class, data.synth, schedule.steps, config)
     parts = read_parts(task, config.parts)
+    check_fits(task, data)
     resolved = resolve(config, data.synth, task)
     first = jax.process_index() == 0
     if first:
@@ -96,6 +107,24 @@ def run(args: argparse.Namespace) -> int:
     return _train(
         args, config, task, data, variables, schedule, strategy, resolved, quiet
     )
+
+
+def _with_folders(config: Any, args: argparse.Namespace) -> Any:
+    """The configuration with the folders that have flags: a flag wins over the file.
+
+    Raises:
+      SettingError: a flag and an override name different folders.
+    """
+    given = {n: getattr(args, n) for n in FOLDERS if getattr(args, n) is not None}
+    for assignment in args.overrides:
+        key, _, value = assignment.partition("=")
+        name = key.strip().removeprefix("data.")
+        if key.strip() != name and given.get(name, value) != value:
+            raise SettingError(
+                f"--{name} {given[name]} and {assignment} contradict each other; give "
+                "one of them"
+            )
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
 
 
 def _sample_sheets(args, config, task, data):

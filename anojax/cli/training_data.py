@@ -1,28 +1,31 @@
 """From the `data:` of a training configuration to pictures, bank and test split.
 
-What the data decide about the method is decided here, too: how many types of defects
-there are is not to be told twice.
+What the data decide about the method is decided here, too: how many types of defects or
+categories there are is not to be told twice.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from anojax import task as tasks
-from anojax.cli.prepare import prepare
+from anojax.cli.prepare import Prepared, prepare
 from anojax.config import SynthConfig
 from anojax.core import Synthesizer, with_settings
-from anojax.data import exemplars
-from anojax.data.pipeline import Plan
+from anojax.data import categories, exemplars, folders, records
+from anojax.data.categories import Categories
 from anojax.data.ready import read_run
 from anojax.data.stream import InMemory, Source
 from anojax.data.testset import TestSet, read_test_set
 from anojax.errors import DataError, SettingError
+from anojax.task import Task
 from anojax.training.config import TrainConfig
+from anojax.training.run import first_example
 from anojax.types import Bank, Inputs
 
 IN_MEMORY_BYTES = 2**31
@@ -57,12 +60,29 @@ class OnDemand:
         return self.load(index)
 
 
+def check_fits(task: Task, data: TrainingData) -> None:
+    """Follow shapes through the networks, so that pictures that they cannot take are
+    found before anything is written.
+
+    Raises:
+      AnojaxError: the task refuses its settings or the pictures' size or channels.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(task.init, key, first_example(data.source, data.bank))
+
+
 def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
-    """Find and read the pictures.
+    """Find and read the pictures: of one category, or of all categories of a data set
+    for a method that tells them apart (it has the setting ``classes``).
+
+    With several categories each is read as if it were alone, with its own foregrounds;
+    folders of masks hold a folder for each. Where some have grey pictures and others
+    coloured ones, all are read as colour.
 
     Raises:
       AnojaxError: there are none, one cannot be used, they differ in their channels,
-        or an evaluation is asked for and there is no test split with defects.
+        an evaluation is asked for and there is no test split with defects, or the
+        settings ask for another number of categories than there are.
     """
     wanted = tasks.get(config.method, config.stage).learns_from_exemplars
     if wanted != (config.data.exemplars is not None):
@@ -78,32 +98,142 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         return _ready(config, synth)
     if not config.data.input:
         raise SettingError("the configuration names no pictures; add 'data.input: DIR'")
-    same = {f.name for f in dataclasses.fields(SynthConfig)}
-    values = {
-        f.name: getattr(config.data, f.name)
-        for f in dataclasses.fields(config.data)
-        if f.name in same
-    } | {"size": config.data.shape}
-    settings = {config.method: config.settings}
-    job = prepare(
-        SynthConfig(
-            methods=(config.method,), seed=config.seed, settings=settings, **values
-        )
-    )
-    need = next((n for n in synth.needs if n in ("texture", "normal")), None)
-    channels = job.first.shape[-1]
+    sources = _sources(config, synth)
+    known = _categories(config, synth, sources)
+    if known is not None:
+        synth = with_settings(synth, classes=len(known.names))
+    jobs = [_job(config, synth, known, one, len(sources) > 1) for one in sources]
+    channels = jobs[0].first.shape[-1]
     test = None
     if config.eval_every is not None:
+        if len(jobs) > 1:
+            raise SettingError(
+                "a detector is measured on one category; leave eval_every out, or give "
+                "one category as data.input"
+            )
         gray = config.data.gray
-        test = read_test_set(job.source.test, config.data.shape, gray=gray)
+        test = read_test_set(jobs[0].source.test, config.data.shape, gray=gray)
     height, width = config.data.shape
+    count = sum(len(job.plan.pictures) for job in jobs)
+    words = f"{count} in {config.data.input}, {height} x {width}"
+    if known is not None:
+        words += f", of {', '.join(job.category for job in jobs)}"
     return TrainingData(
-        source=_source(job.plan, height * width, channels),
-        bank=None if need is None else job.plan.bank(need, channels),
+        source=_source(jobs, height * width, channels),
+        bank=_bank(synth, jobs, channels),
         test=test,
-        words=f"{len(job.plan.pictures)} in {config.data.input}, {height} x {width}",
+        words=words,
         synth=synth,
+        files={} if known is None else {categories.FILE: known.listed()},
     )
+
+
+def _sources(config: TrainConfig, synth: Synthesizer) -> tuple[folders.Source, ...]:
+    """The category to learn, or all of them where the method can tell them apart."""
+    where, layout = config.data.input, config.data.layout
+    if _tells_apart(synth):
+        return folders.discover_all(where, layout)
+    return (folders.discover(where, layout),)
+
+
+def _tells_apart(synth: Synthesizer) -> bool:
+    if "classes" not in {f.name for f in dataclasses.fields(synth)}:
+        return False
+    return "label" in with_settings(synth, classes=1).needs
+
+
+def _categories(
+    config: TrainConfig, synth: Synthesizer, sources: Sequence[folders.Source]
+) -> Categories | None:
+    """What the network is to tell apart: all that a run knows with which this one
+    begins, else all that there are; ``None``: nothing."""
+    if not _tells_apart(synth):
+        return None
+    asked, found = config.settings.get("classes"), _known_to_parts(config, synth)
+    where = "the run that it begins with"
+    if found is None:
+        if len(sources) == 1 and asked is None:
+            return None
+        where = config.data.input
+        names = tuple(one.category for one in sources)
+        found = Categories(names, _channels(config, sources))
+    if asked not in (None, len(found.names)):
+        raise SettingError(
+            f"settings.classes is {asked}, but {where} has {len(found.names)} "
+            f"categories ({', '.join(found.names)}); leave the setting out, or make it "
+            f"{len(found.names)}"
+        )
+    return found
+
+
+def _known_to_parts(config: TrainConfig, synth: Synthesizer) -> Categories | None:
+    parts = tasks.get(config.method, config.stage)(synth=synth).parts()
+    runs = [n for n, part in parts.items() if part.kind == "run" and n in config.parts]
+    found = (categories.listed_in(Path(config.parts[n]).expanduser()) for n in runs)
+    return next((one for one in found if one is not None), None)
+
+
+def _channels(config: TrainConfig, sources: Sequence[folders.Source]) -> int:
+    """Of the pictures when all are of one kind: colour, where a category has it."""
+    if config.data.gray:
+        return 1
+    first = (records.read_picture(one.paths[0]).array for one in sources)
+    return max(array.shape[-1] for array in first)
+
+
+def _job(
+    config: TrainConfig,
+    synth: Synthesizer,
+    known: Categories | None,
+    source: folders.Source,
+    several: bool,
+) -> Prepared:
+    """The pictures of one category."""
+    data = config.data
+    same = {f.name for f in dataclasses.fields(SynthConfig)}
+    values = {
+        f.name: getattr(data, f.name)
+        for f in dataclasses.fields(data)
+        if f.name in same
+    }
+    values["size"] = data.shape
+    if several:
+        values["input"] = str(source.root)
+        for name in ("foreground", "region"):
+            values[name] = _own_masks(getattr(data, name), source.category)
+    settings = dict(config.settings)
+    if known is not None:
+        settings["classes"] = synth.classes
+    asked = SynthConfig(
+        methods=(config.method,),
+        seed=config.seed,
+        settings={config.method: settings},
+        **values,
+    )
+    return prepare(asked, known=known)
+
+
+def _own_masks(where: str | None, category: str) -> str | None:
+    """A category's folder of masks; a file, or no folder at all, is for all of them."""
+    if where in (None, "auto", "none") or Path(where).expanduser().is_file():
+        return where
+    own = Path(where).expanduser() / category
+    if not own.is_dir():
+        raise DataError(
+            f"there is no folder {own}; with several categories, the masks of each are "
+            "in a folder of its name"
+        )
+    return str(own)
+
+
+def _bank(synth: Synthesizer, jobs: Sequence[Prepared], channels: int) -> Bank | None:
+    if "normal" in synth.needs and len(jobs) > 1:
+        raise SettingError(
+            f"{synth.name} takes from other normal pictures, which is not there for "
+            "several categories; give one as data.input"
+        )
+    need = next((n for n in synth.needs if n in ("texture", "normal")), None)
+    return None if need is None else jobs[0].plan.bank(need, channels)
 
 
 def _ready(config: TrainConfig, synth: Synthesizer) -> TrainingData:
@@ -162,19 +292,28 @@ def _for_types(synth: Synthesizer, kinds: tuple[str, ...], config) -> Synthesize
     return with_settings(synth, defects=len(kinds))
 
 
-def _source(plan: Plan, pixels: int, channels: int) -> Source:
-    """The plan's pictures: decoded once where memory allows, else when asked for."""
+def _source(jobs: Sequence[Prepared], pixels: int, channels: int) -> Source:
+    """All pictures: decoded once where memory allows, else when asked for."""
+    plans = [job.plan for job in jobs]
+    places = [(plan, i) for plan in plans for i in range(len(plan.pictures))]
+    # One structure for all: where one category has foregrounds, others are all object.
+    masked = len(plans) > 1 and any(p.load(0).foreground is not None for p in plans)
 
     def load(index: int) -> Inputs:
-        one = plan.load(index)
+        plan, number = places[index]
+        one = plan.load(number)
         if one.image.shape[-1] != channels:
             raise DataError(
-                f"{plan.pictures[index]} has {one.image.shape[-1]} channels, the first "
+                f"{plan.pictures[number]} has {one.image.shape[-1]} channels, the first "
                 f"picture has {channels}; add 'data.gray: true' or sort them apart"
             )
-        return Inputs(one.image, one.foreground, one.region)
+        foreground = one.foreground
+        if foreground is None and masked:
+            foreground = np.ones((*one.image.shape[:2], 1), np.uint8)
+        label = None if plan.label is None else np.int32(plan.label)
+        return Inputs(one.image, foreground, one.region, label=label)
 
-    count = len(plan.pictures)
+    count = len(places)
     if count * pixels * (channels + 2) > IN_MEMORY_BYTES:
         return OnDemand(load, count)
     with ThreadPoolExecutor() as pool:

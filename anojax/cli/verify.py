@@ -98,6 +98,9 @@ def _job(folder: Path, moved: dict[str, str | None], devices: int | None):
     if moved["checkpoint"] is not None and config.checkpoint is None:
         raise SettingError(f"{folder} was made without a checkpoint; leave it out")
     moved = {name: path for name, path in moved.items() if path is not None}
+    if config.category is None:
+        # Also where the folder of the pictures has another name now.
+        moved["category"] = resolved.get("category")
     config = dataclasses.replace(config, **moved)
     job = prepare(*load_parameters(config, devices))
     changed = compare(resolved["pictures"], job.resolved["pictures"])

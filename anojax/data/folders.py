@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from anojax.data.layouts import LAYOUTS, Source, TestPicture, listing
+from anojax.data.layouts import LAYOUTS, Source, TestPicture, listing, natural
 from anojax.data.records import EXTENSIONS
 from anojax.errors import DataError, did_you_mean
 
-__all__ = ["Source", "TestPicture", "discover", "find_pictures"]
+__all__ = ["Source", "TestPicture", "discover", "discover_all", "find_pictures"]
 
 
 def find_pictures(folder: str | Path) -> list[Path]:
@@ -34,39 +34,56 @@ def discover(folder: str | Path, layout: str = "auto") -> Source:
       DataError: no such folder, no picture in it, another layout, or a data set of
         several categories, of which one must be chosen.
     """
+    found = discover_all(folder, layout)
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} holds {len(found)} categories "
+            f"({', '.join(s.category for s in found[:20])}); point at one of them, e.g. "
+            f"{found[0].root}"
+        )
+    return found[0]
+
+
+def discover_all(folder: str | Path, layout: str = "auto") -> tuple[Source, ...]:
+    """The normal pictures of every category, in natural order of their folders.
+
+    Args:
+      folder: as for `discover`, or the folder in which the categories lie.
+      layout: of all of them; see `discover`.
+
+    Raises:
+      DataError: no such folder, no picture in it or in a category, another layout.
+    """
     folder = _existing(folder)
     if layout != "auto" and layout not in LAYOUTS:
         raise DataError(f"there is no layout '{layout}'{did_you_mean(layout, LAYOUTS)}")
     names = [layout] if layout != "auto" else list(LAYOUTS)
     for name in names:
         if name == "plain" and layout == "auto":
-            inner = _categories(folder)
-            if len(inner) == 1:
-                return inner[0]
-            if inner:
-                raise DataError(
-                    f"{folder} holds {len(inner)} categories "
-                    f"({', '.join(s.category for s in inner[:20])}); point at one of "
-                    f"them, e.g. {inner[0].root}"
-                )
+            if inner := _categories(folder, names):
+                return inner
         source = LAYOUTS[name](folder)
         if source is not None and source.paths:
-            return source
+            return (source,)
         if source is not None:
             raise DataError(_nothing_in(folder))
+    if inner := _categories(folder, names):
+        return inner
     raise DataError(f"{folder} is not laid out as '{layout}'; leave the layout at auto")
 
 
-def _categories(folder: Path) -> list[Source]:
+def _categories(folder: Path, layouts: list[str]) -> tuple[Source, ...]:
     """The data sets that lie directly below a folder."""
     found = []
-    for inner in sorted(p for p in folder.iterdir() if p.is_dir()):
-        for name, recognise in LAYOUTS.items():
-            source = recognise(inner) if name != "plain" else None
-            # A folder such as train/ is part of a category, not one of several.
-            if source is not None and source.root == inner:
-                found.append(source)
-    return found
+    for inner in sorted((p for p in folder.iterdir() if p.is_dir()), key=natural):
+        every = (LAYOUTS[name](inner) for name in layouts if name != "plain")
+        # A folder such as train/ is part of a category, not one of several.
+        source = next((s for s in every if s is not None and s.root == inner), None)
+        if source is not None and not source.paths:
+            raise DataError(_nothing_in(inner))
+        if source is not None:
+            found.append(source)
+    return tuple(found)
 
 
 def _existing(folder: str | Path) -> Path:

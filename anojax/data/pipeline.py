@@ -86,6 +86,8 @@ class Plan:
     count: int | None = None
     """Pictures per method, going round the normal pictures; instead of `per_image`."""
     keep_empty: bool = False
+    label: int | None = None
+    """Of the pictures' category, for methods that tell categories apart."""
 
     @property
     def draws_per_picture(self) -> int:
@@ -282,10 +284,12 @@ class _Device:
             planes = [getattr(item.loaded, name) for item in items]
             return None if planes[0] is None else np.stack(planes)
 
+        label = self.plan.label
         return Inputs(
             image=stack("image"),
             foreground=stack("foreground"),
             region=stack("region"),
+            label=None if label is None else np.full(len(items), label, np.int32),
             controls=self.plan.controls,
         )
 
