@@ -326,6 +326,32 @@ def test_loss_falls(trained):
         assert 0 < row["anomalous"] < 1
 
 
+def test_the_loss_is_that_of_the_paper():
+    """Restored features that are zero, and one probability everywhere."""
+    state = random_state()
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 0 if path[-2].key in ("out", "conv4") else x, state.params
+    )
+    params["head"]["conv4"]["bias"] = np.float32([0.0, 2.0])
+
+    @jax.jit
+    def run(params, statistics, batch):
+        known = TASK.features
+        maps = known.maps(statistics["backbone"], batch.pictures, jnp.float32)
+        normal = known.choose(maps, statistics["selection"])
+        out = TASK.draw(KEY, batch, clean_share=0.5)
+        _, (_, found) = TASK.loss(params, statistics, KEY, batch, Reduce())
+        return found, normal, out.mask
+
+    found, normal, mask = run(params, state.statistics, BATCH.replace(bank=BANK))
+    expected = sum(np.square(x).mean() for x in normal)
+    np.testing.assert_allclose(found["restoration"], expected, rtol=1e-5)
+    p, share = 1 / (1 + np.exp(-2.0)), np.mean(mask)
+    assert 0.02 < share < 0.5
+    expected = -share * np.log(p) - (1 - share) * np.log(1 - p)
+    np.testing.assert_allclose(found["segmentation"], expected, rtol=1e-5)
+
+
 def test_backbone_and_choice_do_not_change(trained):
     state, _ = trained
     before = first_state(TASK, BATCH.replace(bank=BANK))
