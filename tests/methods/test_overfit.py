@@ -70,11 +70,13 @@ def test_realnet_paints_what_it_knows():
     )
     _, away = paint(synth, learn(task, inputs), inputs, 32)
     # Two of the pictures are 0.49 from each other. In so short a time the network does
-    # not always decide between them: here and there a sample has something of both.
-    near = away.min(1) < 0.05
-    assert near.mean() > 0.75, np.sort(away.min(1))
-    counts = np.bincount(away.argmin(1)[near], minlength=4)
-    assert counts.min() >= 2, counts
+    # not always decide between them: here and there a sample has something of both. The
+    # others are close: who takes the network's noise for a velocity still paints
+    # pictures that can be recognised, but none nearer than 0.023.
+    nearest = away.min(1)
+    assert np.mean(nearest < 0.018) > 0.5, np.sort(nearest)
+    counts = np.bincount(away.argmin(1)[nearest < 0.05], minlength=4)
+    assert counts.sum() > 22 and counts.min() >= 2, counts
 
 
 def test_defect_gen_paints_what_it_knows():
