@@ -16,8 +16,10 @@ import yaml
 from anojax import registry
 from anojax.config import load
 from anojax.core import Card, Synthesizer, hp
+from anojax.data.categories import Categories
+from anojax.data.folders import discover_all
 from anojax.data.records import read_picture
-from anojax.errors import AnojaxError
+from anojax.errors import AnojaxError, DataError
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
 from anojax.task import GradientTask, Part
@@ -271,6 +273,20 @@ def test_a_whole_data_set_is_no_input_of_synth(synth, tmp_path):
 
 
 # Training.
+
+
+def test_categories_in_natural_order(folder):
+    for layout in ("auto", "mvtec"):
+        found = discover_all(folder / "set", layout)
+        assert [source.category for source in found] == list(LEVELS)
+        assert all(len(source.paths) == 4 for source in found)
+    with pytest.raises(DataError, match="not laid out as 'btad'"):
+        discover_all(folder / "set", "btad")
+
+
+def test_one_name_twice():
+    with pytest.raises(DataError, match="two categories are called 'a'"):
+        Categories(("a", "b", "a"), 3)
 
 
 def test_one_category_stays_as_it_was(folder, tmp_path):

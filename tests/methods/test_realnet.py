@@ -155,9 +155,9 @@ def test_network_of_the_paper():
 
 def test_classes_paint_differently():
     synth = with_settings(GLOBAL, classes=3)
-    params = random_params(synth)
+    network = random_params(synth)["network"]
     table = jnp.asarray(np.random.default_rng(1).normal(size=(3, 32)), jnp.float32)
-    params = params | {"class_embedding": {"embedding": table}}
+    params = {"network": network | {"class_embedding": {"embedding": table}}}
     label = np.int32([0, 1, 2, 0])
     out = run(synth, params, label=label).image
     again = run(synth, params, label=np.int32([0, 2, 2, 0])).image
@@ -173,6 +173,9 @@ def test_classes_paint_differently():
         ({"steps": 600}, "another number of steps"),
         ({"norm_groups": 5}, "does not divide"),
         ({"strength": (0.2, 0.1)}, "must not exceed"),
+        ({"strength": (-0.1, 0.2)}, "at least 0"),
+        ({"guidance": -1.0}, "at least 0"),
+        ({"guidance": 1.0, "classifier_width": 6}, "does not divide"),
     ],
 )
 def test_settings_that_do_not_fit(settings, words):

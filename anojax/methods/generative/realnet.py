@@ -5,32 +5,35 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
+from anojax.diffusion.guidance import classifier as towards
 from anojax.diffusion.losses import draw, hybrid_loss
 from anojax.diffusion.plan import Sampler
-from anojax.diffusion.prediction import Prediction
 from anojax.diffusion.samplers import initial_noise, sample
-from anojax.diffusion.schedules import Schedule, add_noise
-from anojax.errors import AnojaxError, MissingInput, UnsupportedControl
-from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
+from anojax.diffusion.schedules import add_noise
+from anojax.errors import AnojaxError, UnsupportedControl
+from anojax.methods._perlin_shape import drawn_opacity
+from anojax.methods._realnet_classifier import RealnetClassifierTask
 from anojax.methods._realnet_detector import RealnetDetectorTask
-from anojax.nn.diffusion_unet import UNet2D, adm_config
+from anojax.methods._realnet_diffusion import (
+    PREDICTION,
+    SCHEDULE,
+    RealnetDiffusion,
+    resized,
+)
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
-__all__ = ["Realnet", "RealnetDetectorTask", "RealnetTask"]
-
-SCHEDULE = Schedule("linear", 1000)
-PREDICTION = Prediction("epsilon", "learned_range")
+__all__ = ["Realnet", "RealnetClassifierTask", "RealnetDetectorTask", "RealnetTask"]
 
 
 @dataclass(frozen=True)
-class Realnet(PerlinShape):
+class Realnet(RealnetDiffusion):
     """Blends in a picture that a diffusion model of normal ones paints too roughly.
 
     The model takes ancestral steps whose noise has a variance greater by the `strength`
@@ -39,8 +42,16 @@ class Realnet(PerlinShape):
     from the given picture.
 
     `Controls.severity` is the opacity of what is painted, in place of the draw from
-    `opacity`; s is a setting. `Controls.area` replaces the threshold of the mask by
-    the level that gives this area, and needs the scope "local".
+    `opacity`. s is no control but the setting `strength`, for s = 0 paints another
+    normal picture and not the given one: ``--set strength=0.4,0.4`` makes it 0.4
+    everywhere, and every value compiles anew. `Controls.area` replaces the threshold
+    of the mask by the level that gives this area, and needs the scope "local".
+
+    With `classes` one network paints several categories, by `Inputs.label`. With
+    `guidance` a classifier of noisy pictures (the stage "classifier" of training)
+    draws every step to its category: the mean moves by the variance Sigma, without the
+    factor 1 + s, times the gradient of log p. The classifier is bound to the size at
+    which it was trained; `model_size` keeps it where pictures have another.
 
     With the scope "global" the painted picture takes the place of the whole allowed
     area. That area is the mask then, which is no exact outline of a defect: parts of
@@ -66,8 +77,9 @@ class Realnet(PerlinShape):
             "The strength is drawn for every picture; the public code draws one for "
             "sixteen.",
             "Painted and blended values are not truncated to 8 bits.",
-            "No classifier guides the steps, and training begins from random weights, "
-            "not from ImageNet's.",
+            "No classifier guides the steps unless `guidance` is set; the public code has "
+            "both ways.",
+            "Training begins from random weights, not from ImageNet's.",
             "Without classes, one network knows one category; the paper has one network "
             "for all categories of a dataset.",
             "Gradients are clipped once for all parts of an accumulated batch, of which "
@@ -109,28 +121,10 @@ class Realnet(PerlinShape):
         choices=("ddpm", "ddim"),
     )
     steps: int = hp(20, "of the sampler, out of 1000", low=1, high=1000)
-    model_size: int | None = hp(
-        None, "shorter side in px of what is painted; none: the picture's", low=1
-    )
-    classes: int | None = hp(
-        None, "categories that the network tells apart by `label`; none: one", low=1
-    )
-    width: int = hp(256, "channels of the network's first level", low=1, high=1024)
-    multipliers: tuple[int, ...] = hp(
-        (1, 1, 2, 2, 4, 4), "channels of its levels, in multiples of that", low=1
-    )
-    attention_at: tuple[int, ...] = hp(
-        (8, 16, 32), "reductions, powers of two, at which it attends", low=1
-    )
-    blocks: int = hp(2, "residual blocks in each of its levels", low=1)
-    head_channels: int = hp(64, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalised together", low=1)
 
     def __post_init__(self):
         super().__post_init__()
-        # Both say what is wrong with the settings.
-        self.rule.grid(SCHEDULE)
-        self.network(1)
+        self.rule.grid(SCHEDULE)  # says what is wrong with the settings
 
     @property
     def learns(self) -> bool:
@@ -147,39 +141,14 @@ class Realnet(PerlinShape):
         """The steps of the sampler."""
         return Sampler(self.sampler, self.steps, spacing="ddim", clip=(-1.0, 1.0))
 
-    def network(self, channels: int, **how) -> UNet2D:
-        """The network for pictures of so many channels."""
-        config = adm_config(
-            channels=channels,
-            width=self.width,
-            multipliers=self.multipliers,
-            attention_at=self.attention_at,
-            layers_per_block=self.blocks,
-            attention_head_dim=self.head_channels,
-            norm_num_groups=self.norm_groups,
-            attn_norm_num_groups=self.norm_groups,
-            num_class_embeds=self.classes,
-        )
-        return UNet2D(config=config, **how)
-
-    def painted_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Size (h, w) at which a picture of size `shape` is painted.
-
-        That is `model_size`, rounded to sides that the network can halve.
-        """
-        scale = 1 if self.model_size is None else self.model_size / min(shape)
-        multiple = 2 ** (len(self.multipliers) - 1)
-        h, w = (max(round(n * scale / multiple), 1) * multiple for n in shape)
-        return h, w
-
     def init(self, key: Key[Array, ""], inputs: Inputs) -> PyTree:
         if not self.learns:
             return {}
-        c = inputs.image.shape[-1]
-        x = jnp.zeros((1, *self.painted_shape(inputs.image.shape[:2]), c))
-        t = jnp.zeros((1,), jnp.int32)
-        labels = None if self.classes is None else t
-        return {"network": self.network(c).init(key, x, t, labels)["params"]}
+        made = {"network": self.init_network(key, inputs)}
+        if self.guidance is not None:
+            own = stream(key, "classifier")
+            made["classifier"] = self.init_classifier(own, inputs)
+        return made
 
     def shape(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
@@ -228,7 +197,7 @@ class Realnet(PerlinShape):
         """A picture of the diffusion model in [0, 1], of the size of the given one.
 
         Args:
-          params: of the network.
+          params: of the network, and of the classifier if there is `guidance`.
           key: of the first noise and that of all steps.
           inputs: of which size and label matter, no pixel.
           strength: s, at least 0.
@@ -236,6 +205,15 @@ class Realnet(PerlinShape):
         h, w, c = inputs.image.shape
         network, labels = self.network(c), self.labels(inputs.label)
         shape = self.painted_shape((h, w))
+
+        def logits(x, t):
+            known = {"params": params["classifier"]}
+            return self.classifier(c, shape).apply(known, x, t)
+
+        guide = None
+        if self.guidance is not None:
+            self.check_guided()
+            guide = towards(logits, labels, self.guidance)
         x = sample(
             lambda x, t: network.apply({"params": params["network"]}, x, t, labels),
             key,
@@ -243,24 +221,10 @@ class Realnet(PerlinShape):
             schedule=SCHEDULE,
             prediction=PREDICTION,
             sampler=self.rule,
+            guide=guide,
             strength=strength,
         )
-        return (_resized(x[None], (h, w))[0] + 1) / 2
-
-    def labels(self, given: Array | None) -> Int[Array, " b"] | None:
-        """What the network is told, of one label or of a batch's.
-
-        Raises:
-          MissingInput: there are classes, and no label.
-        """
-        if self.classes is None:
-            return None
-        if given is None:
-            raise MissingInput(
-                f"realnet with {self.classes} classes needs the category of every "
-                "picture as `label`; give it, or leave the setting classes out"
-            )
-        return jnp.atleast_1d(jnp.asarray(given, jnp.int32))
+        return (resized(x[None], (h, w))[0] + 1) / 2
 
 
 @dataclass(frozen=True)
@@ -285,8 +249,10 @@ class RealnetTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
+        if self.synth.guidance is not None:
+            self.synth.check_guided()
         one = Inputs(image=batch.pictures[0])
-        return self.synth.init(key, one), {}
+        return {"network": self.synth.init_network(key, one)}, {}
 
     def loss(
         self,
@@ -303,7 +269,7 @@ class RealnetTask(GradientTask):
             )
         pictures = batch.pictures
         shape = self.synth.painted_shape(pictures.shape[1:3])
-        x0 = 2 * _resized(pictures, shape) - 1
+        x0 = 2 * resized(pictures, shape) - 1
         keys = self.example_keys(key, batch, "diffusion")
         t, noise = draw(keys, x0, schedule=SCHEDULE)
         network = self.synth.network(
@@ -322,10 +288,3 @@ class RealnetTask(GradientTask):
 
     def params(self, state: TrainState) -> PyTree:
         return state.averaged
-
-
-def _resized(x: Array, shape: tuple[int, int]) -> Array:
-    """Pictures ``[b, h, w, c]`` at another size, bilinear, antialiased."""
-    if x.shape[1:3] == shape:
-        return x
-    return jax.image.resize(x, (x.shape[0], *shape, x.shape[-1]), "linear")

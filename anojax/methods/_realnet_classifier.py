@@ -1,0 +1,79 @@
+"""Teaching the classifier that guides RealNet's diffusion model."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from anojax.core import hp
+from anojax.diffusion.losses import draw
+from anojax.diffusion.schedules import add_noise
+from anojax.errors import SettingError
+from anojax.methods._realnet_diffusion import SCHEDULE, RealnetDiffusion, resized
+from anojax.optim import Optimizer
+from anojax.random import stream
+from anojax.task import Examples, GradientTask, Metrics, Part, Reduce, TrainState
+from anojax.types import Inputs, PyTree
+
+
+@dataclass(frozen=True)
+class RealnetClassifierTask(GradientTask):
+    """The category is told from noised pictures, at all timesteps.
+
+    The diffusion network comes from the run of its own training and stays as it is; the
+    Synthesizer gets both, so that this run is what guided synthesis starts from.
+    """
+
+    method: ClassVar[str] = "realnet"
+    stage: ClassVar[str] = "classifier"
+    synth: RealnetDiffusion
+    optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
+    remat: bool = hp(False, "compute blocks twice, for less memory")
+
+    def parts(self) -> dict[str, Part]:
+        return {"network": Part("run", "diffusion")}
+
+    def init_networks(
+        self, key: Key[Array, ""], batch: Examples
+    ) -> tuple[PyTree, PyTree]:
+        if self.synth.guidance is None:
+            raise SettingError(
+                "realnet's stage classifier teaches what guides synthesis, but "
+                "settings.guidance is none; give its weight (the paper: 1)"
+            )
+        one = Inputs(image=batch.pictures[0])
+        classifier = self.synth.init_classifier(stream(key, "classifier"), one)
+        # What another run taught takes its place.
+        network = self.synth.init_network(stream(key, "network"), one)
+        return {"classifier": classifier}, {"network": {"network": network}}
+
+    def loss(
+        self,
+        params: PyTree,
+        statistics: PyTree,
+        key: Key[Array, ""],
+        batch: Examples,
+        reduce: Reduce,
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+        pictures = batch.pictures
+        shape = self.synth.painted_shape(pictures.shape[1:3])
+        x0 = 2 * resized(pictures, shape) - 1
+        keys = self.example_keys(key, batch, "classifier")
+        t, noise = draw(keys, x0, schedule=SCHEDULE)
+        classifier = self.synth.classifier(
+            x0.shape[-1], shape, dtype=self.compute_dtype, remat=self.remat
+        )
+        logits = classifier.apply(
+            {"params": params["classifier"]},
+            add_noise(x0, noise, t, schedule=SCHEDULE),
+            t,
+        )
+        labels = self.synth.labels(batch.inputs.label)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        right = jnp.mean((logits.argmax(-1) == labels).astype(jnp.float32))
+        return loss, (statistics, {"accuracy": right})
+
+    def params(self, state: TrainState) -> PyTree:
+        return {**state.statistics["network"], **state.averaged}
