@@ -27,6 +27,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         # The command itself complains, for it knows what it could have been.
         namespace, unknown = super().parse_known_args(args, namespace)
+        if hasattr(namespace, "overrides"):
+            # argparse takes them in one row only; they may stand between the options.
+            late = [word for word in unknown if "=" in word and word[0] != "-"]
+            namespace.overrides = [*namespace.overrides, *late]
+            unknown = [word for word in unknown if word not in late]
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown

@@ -81,6 +81,16 @@ def test_trains_and_does_not_train_twice(command, tmp_path, capsys):
         command("task.width=8")
 
 
+def test_overrides_may_stand_between_the_options():
+    parser = Parser(prog="anojax")
+    train.register(parser.add_subparsers())
+    words = "train c.yaml a=1 --output out b=2 --devices 1 task.c=3".split()
+    args = parser.parse_args(words)
+    assert args.overrides == ["a=1", "b=2", "task.c=3"]
+    with pytest.raises(SettingError, match="unrecognized arguments: stray"):
+        parser.parse_args([*words, "stray"])
+
+
 def test_measures_on_real_defects_and_keeps_the_best(command, tmp_path, capsys):
     assert command("eval_every=2", "keep_best=aupro", "--json") == 0
     said = json.loads(capsys.readouterr().out)
