@@ -118,6 +118,8 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     words = f"{count} in {config.data.input}, {height} x {width}"
     if known is not None:
         words += f", of {', '.join(job.category for job in jobs)}"
+    if "texture" in synth.needs:
+        words += f"; textures: {config.data.textures or 'procedural'}"
     return TrainingData(
         source=_source(jobs, height * width, channels),
         bank=_bank(synth, jobs, channels),
