@@ -29,7 +29,7 @@ NEEDS = {
     "texture": "a texture as `source` (a texture bank)",
     "normal": "another normal picture as `source` (a bank of normal pictures)",
     "exemplar": "a real defect with its mask as `exemplar`",
-    "label": "a defect class as `label`",
+    "label": "a class as `label`: a defect or a category",
     "text": "an encoded prompt as `text`",
     "features": "features of the picture as `features`",
 }

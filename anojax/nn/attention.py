@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
 from anojax.nn.group_norm import GroupNorm
@@ -72,6 +73,16 @@ def attend(
     """
     if flash:
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    q = (q * q.shape[-1] ** -0.5).astype(q.dtype)
     scores = jnp.einsum("btnd,bsnd->bnts", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5).astype(v.dtype)
-    return jnp.einsum("bnts,bsnd->btnd", weights, v)
+    # Divided after the second product: what is as large as all pairs of places is
+    # touched less often, forward and backward.
+    weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
+    total = weights.sum(-1)[..., None].swapaxes(1, 2)
+    mixed = jnp.einsum(
+        "bnts,bsnd->btnd",
+        weights.astype(v.dtype),
+        v,
+        preferred_element_type=jnp.float32,
+    )
+    return (mixed / total).astype(v.dtype)
