@@ -132,6 +132,8 @@ class Task(abc.ABC):
     learns_from_exemplars: ClassVar[bool] = False
     """Whether its batches are real defects, with `Inputs.exemplar` and `Inputs.label`,
     and not normal pictures."""
+    learns_from_ready: ClassVar[bool] = True
+    """Whether anomalies that were made beforehand can stand for those of the step."""
     synth: Synthesizer
     steps: int = hp(1000, "updates in the whole run; schedules follow it", low=1)
 
@@ -296,6 +298,11 @@ class GradientTask(Task):
 
     @final
     def init(self, key: Key[Array, ""], batch: Examples) -> TrainState:
+        if batch.ready is not None and not self.learns_from_ready:
+            raise AnojaxError(
+                f"{self.name}, stage {self.stage}, cannot learn from ready anomalies; "
+                "give data.input, not data.ready"
+            )
         params, statistics = self.init_networks(stream(key, "init"), batch)
         return TrainState(
             params=params,

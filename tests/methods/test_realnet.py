@@ -238,7 +238,7 @@ def test_ready_anomalies_are_refused():
     image, one = BATCH.inputs.image, np.zeros((8,), np.int32)
     batch = BATCH.replace(ready=Synthesis(image, image, image, one, one > 0))
     with pytest.raises(AnojaxError, match="cannot learn from ready"):
-        TASK.loss({}, {}, jax.random.key(0), batch, anojax.task.Reduce())
+        TASK.init(jax.random.key(0), batch)
 
 
 def test_configurations():

@@ -27,7 +27,7 @@ from anojax.nn import losses
 from anojax.ops.cells import partition
 from anojax.optim import Optimizer
 from anojax.random import example_key, method_key
-from anojax.task import Examples, Reduce
+from anojax.task import Examples
 from anojax.types import Controls, Inputs, Synthesis
 
 N = 24
@@ -163,7 +163,7 @@ def test_ready_anomalies_are_refused():
     image = batch.inputs.image
     batch = batch.replace(ready=Synthesis(image, image, image, one, one > 0))
     with pytest.raises(AnojaxError, match="cannot learn from ready anomalies"):
-        TASK.loss({}, {}, jax.random.key(0), batch, Reduce())
+        TASK.init(jax.random.key(0), batch)
 
 
 @pytest.mark.skipif("ANOJAX_REFERENCE" not in os.environ, reason="no reference figures")

@@ -250,7 +250,7 @@ def test_ready_anomalies_are_refused():
     image = batch.inputs.image
     batch = batch.replace(ready=Synthesis(image, image, image, one, one > 0))
     with pytest.raises(AnojaxError, match="cannot learn from ready"):
-        TASK.loss({}, {}, jax.random.key(0), batch, Reduce())
+        TASK.init(jax.random.key(0), batch)
 
 
 def test_configurations():

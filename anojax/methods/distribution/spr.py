@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, Synthesizer, hp
 from anojax.detector import Detector
-from anojax.errors import AnojaxError
 from anojax.nn.init import init_network
 from anojax.nn.resize import resize_bilinear
 from anojax.nn.score_unet import ScoreUNet
@@ -196,6 +195,8 @@ class SprTask(GradientTask):
     silent network has about as much as there are of them.
     """
 
+    # Normal pictures and noise are all it sees.
+    learns_from_ready: ClassVar[bool] = False
     synth: Spr
     optimizer: Optimizer = Optimizer(
         "adamw",
@@ -237,11 +238,6 @@ class SprTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        if batch.ready is not None:
-            raise AnojaxError(
-                "spr learns from normal pictures alone and cannot learn from ready "
-                "anomalies; give data.input, not data.ready"
-            )
         pictures = _signed(batch.pictures)
         time, noise = self.perturbation(key, batch)
         std = noise_std(time, self.synth.sigma)[:, None, None, None]

@@ -13,7 +13,7 @@ from anojax.diffusion.losses import draw, hybrid_loss
 from anojax.diffusion.plan import Sampler
 from anojax.diffusion.samplers import initial_noise, sample
 from anojax.diffusion.schedules import add_noise
-from anojax.errors import AnojaxError, UnsupportedControl
+from anojax.errors import UnsupportedControl
 from anojax.methods._perlin_shape import drawn_opacity
 from anojax.methods._realnet_classifier import RealnetClassifierTask
 from anojax.methods._realnet_detector import RealnetDetectorTask
@@ -235,6 +235,7 @@ class RealnetTask(GradientTask):
     """
 
     stage: ClassVar[str] = "diffusion"
+    learns_from_ready: ClassVar[bool] = False
     synth: Realnet
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
     ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)
@@ -262,11 +263,6 @@ class RealnetTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        if batch.ready is not None:
-            raise AnojaxError(
-                "realnet learns from normal pictures alone and cannot learn from ready "
-                "anomalies; give data.input, not data.ready"
-            )
         pictures = batch.pictures
         shape = self.synth.painted_shape(pictures.shape[1:3])
         x0 = 2 * resized(pictures, shape) - 1

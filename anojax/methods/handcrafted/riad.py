@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from anojax.core import Card, Synthesizer, hp
 from anojax.detector import Detector
-from anojax.errors import AnojaxError, SettingError
+from anojax.errors import SettingError
 from anojax.nn import losses
 from anojax.nn.init import init_network
 from anojax.nn.smoothing import mean_filter
@@ -179,6 +179,8 @@ class RiadTask(GradientTask):
     dissimilarity, on pictures in [-1, 1].
     """
 
+    # Every part of a picture is removed in turn; ready ones lack one part.
+    learns_from_ready: ClassVar[bool] = False
     synth: Riad
     optimizer: Optimizer = Optimizer(
         "adam", 1e-4, schedule="drops", drops=((250 / 300, 0.1),), weight_decay=1e-5
@@ -206,11 +208,6 @@ class RiadTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        if batch.ready is not None:
-            raise AnojaxError(
-                "riad removes every part of a picture in turn and cannot learn from "
-                "ready anomalies, which lack one part; give data.input, not data.ready"
-            )
         pictures, parts = _signed(batch.pictures), self.synth.parts
         sets = self._partitions(key, batch)
         holes = remove(pictures, sets, parts=parts, fill=_signed(self.synth.fill))
