@@ -4,7 +4,7 @@ A network has hundreds of parameters. Drawn one by one, each with a key of its o
 they are hundreds of small programs, and compiling those takes far longer than drawing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import prod
@@ -26,12 +26,13 @@ class _Pool:
     def __init__(self, numbers: Array | None = None):
         self.numbers, self.used = numbers, 0
 
-    def take(self, shape: tuple[int, ...]) -> Array:
+    def take(self, shape: Sequence[int]) -> Array:
+        # Flax asks with lists, too.
         begin, count = self.used, prod(shape)
         self.used += count
         if self.numbers is None:  # only counted
-            return jnp.zeros(shape)
-        return self.numbers[begin : begin + count].reshape(shape)
+            return jnp.zeros(tuple(shape))
+        return self.numbers[begin : begin + count].reshape(tuple(shape))
 
 
 _POOLS: ContextVar[dict[str, _Pool] | None] = ContextVar("pools", default=None)

@@ -246,4 +246,4 @@ def test_configurations():
     assert paper.data.size == 256 and paper.batch_size == 60
     assert paper.task["accumulate"] == 3
     small = load(TrainConfig, CONFIGS / "realnet_tile_cpu.yaml")
-    assert small.data.gray and Realnet(**small.settings).width == 16
+    assert small.data.gray and Realnet(**small.settings).width == 32
