@@ -8,10 +8,8 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from anojax.core import hp
-from anojax.diffusion.losses import draw
-from anojax.diffusion.schedules import add_noise
 from anojax.errors import SettingError
-from anojax.methods._realnet_diffusion import SCHEDULE, RealnetDiffusion, resized
+from anojax.methods._realnet_diffusion import RealnetDiffusion
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Part, Reduce, TrainState
@@ -58,19 +56,13 @@ class RealnetClassifierTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        pictures = batch.pictures
-        shape = self.synth.painted_shape(pictures.shape[1:3])
-        x0 = 2 * resized(pictures, shape) - 1
         keys = self.example_keys(key, batch, "classifier")
-        t, noise = draw(keys, x0, schedule=SCHEDULE)
+        _, noisy, _, t = self.synth.noised(batch.pictures, keys)
+        _, h, w, c = noisy.shape
         classifier = self.synth.classifier(
-            x0.shape[-1], shape, dtype=self.compute_dtype, remat=self.remat
+            c, (h, w), dtype=self.compute_dtype, remat=self.remat
         )
-        logits = classifier.apply(
-            {"params": params["classifier"]},
-            add_noise(x0, noise, t, schedule=SCHEDULE),
-            t,
-        )
+        logits = classifier.apply({"params": params["classifier"]}, noisy, t)
         labels = self.synth.labels(batch.inputs.label)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         right = jnp.mean((logits.argmax(-1) == labels).astype(jnp.float32))

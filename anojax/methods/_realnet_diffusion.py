@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from anojax.core import hp
+from anojax.diffusion.losses import draw
 from anojax.diffusion.prediction import Prediction
-from anojax.diffusion.schedules import Schedule
+from anojax.diffusion.schedules import Schedule, add_noise
 from anojax.errors import MissingInput, SettingError
 from anojax.methods._perlin_shape import PerlinShape
 from anojax.nn.diffusion_classifier import UNetClassifier
@@ -113,6 +114,23 @@ class RealnetDiffusion(PerlinShape):
         x, t = self._example(inputs)
         network = self.classifier(x.shape[-1], x.shape[1:3])
         return init_network(network, key, x, t)["params"]
+
+    def noised(
+        self, pictures: Float[Array, "b h w c"], keys: Key[Array, " b"]
+    ) -> tuple[Array, Array, Array, Array]:
+        """What both networks are taught with.
+
+        Args:
+          pictures: in [0, 1].
+          keys: of the timestep and the noise of each.
+
+        Returns:
+          The pictures in [-1, 1] at the size of `painted_shape`, the same with noise, the
+          noise, and the timesteps ``[b]``.
+        """
+        x0 = 2 * resized(pictures, self.painted_shape(pictures.shape[1:3])) - 1
+        t, noise = draw(keys, x0, schedule=SCHEDULE)
+        return x0, add_noise(x0, noise, t, schedule=SCHEDULE), noise, t
 
     def labels(self, given: Array | None) -> Int[Array, " b"] | None:
         """What the networks are told, of one label or of a batch's.

@@ -9,10 +9,9 @@ from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
 from anojax.diffusion.guidance import classifier as towards
-from anojax.diffusion.losses import draw, hybrid_loss
+from anojax.diffusion.losses import hybrid_loss
 from anojax.diffusion.plan import Sampler
 from anojax.diffusion.samplers import initial_noise, sample
-from anojax.diffusion.schedules import add_noise
 from anojax.errors import UnsupportedControl
 from anojax.methods._perlin_shape import drawn_opacity
 from anojax.methods._realnet_classifier import RealnetClassifierTask
@@ -263,17 +262,14 @@ class RealnetTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        pictures = batch.pictures
-        shape = self.synth.painted_shape(pictures.shape[1:3])
-        x0 = 2 * resized(pictures, shape) - 1
         keys = self.example_keys(key, batch, "diffusion")
-        t, noise = draw(keys, x0, schedule=SCHEDULE)
+        x0, noisy, noise, t = self.synth.noised(batch.pictures, keys)
         network = self.synth.network(
             x0.shape[-1], dtype=self.compute_dtype, remat=self.remat
         )
         output = network.apply(
             {"params": params["network"]},
-            add_noise(x0, noise, t, schedule=SCHEDULE),
+            noisy,
             t,
             self.synth.labels(batch.inputs.label),
         )
