@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format catalogue clean
+.PHONY: demo test lint format catalog clean
 
 demo: $(VENV)/.user
 	$(BIN)/anojax demo --output demo
@@ -19,8 +19,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-catalogue: $(VENV)/.dev
-	$(BIN)/python -m anojax.report.catalogue README.md
+catalog: $(VENV)/.dev
+	$(BIN)/python -m anojax.report.catalog README.md
 
 clean:
 	rm -rf $(VENV) demo

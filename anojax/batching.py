@@ -1,8 +1,8 @@
-"""From one picture to many: the only place where batches are made.
+"""From one image to many: the only place where batches are made.
 
 A batch is compiled once for its shape and runs on all local devices. Accelerators run
 it as one `vmap`. A CPU device runs its examples one after the other instead: one
-picture's working set stays in cache, and `lax.switch` branches for real instead of
+image's working set stays in cache, and `lax.switch` branches for real instead of
 computing every branch.
 """
 
@@ -48,8 +48,8 @@ class Batch:
         Args:
           params: of the synthesizer, shared by all examples.
           seed: of the run, an integer in [0, 2**63).
-          example_ids: ``[B]`` integers in [0, 2**32): what each picture depends on.
-          inputs: every array with a leading axis B; pictures and masks may be uint8
+          example_ids: ``[B]`` integers in [0, 2**32): what each image depends on.
+          inputs: every array with a leading axis B; images and masks may be uint8
             (0..255; masks 0 and 1, or 0 and 255). Controls may be single numbers.
           draw: attempt number, one for all or one each.
 
@@ -119,7 +119,7 @@ def batch(
     Args:
       synth: the method; equal synthesizers share their compilation.
       bank: where each example draws its `Inputs.source` from, by its key.
-      uint8: return pictures, masks and alphas as uint8 (0..255), rounded on the
+      uint8: return images, masks and alphas as uint8 (0..255), rounded on the
         device, so that a quarter of the bytes travel to the host.
       strategy: ``"vmap"`` (accelerators), ``"map"`` (CPU) or by platform.
       devices: which devices to use; all local ones by default.
@@ -142,7 +142,7 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
 def over_examples(synth: Synthesizer, strategy: Strategy = "auto", uint8: bool = False):
     """The batch as a pure function, for use inside a larger compiled step.
 
-    The pixels are those of `batch`: a picture in a training step is the picture that
+    The pixels are those of `batch`: an image in a training step is the image that
     `anojax synth` writes.
 
     Returns:
@@ -257,6 +257,6 @@ def _check_leading_axis(inputs: Inputs, size: int) -> None:
 def _pad(x, missing: int):
     if not missing:
         return x
-    # Repeats, not zeros: an all-zero picture may take branches no real one takes.
+    # Repeats, not zeros: an all-zero image may take branches no real one takes.
     xp = jnp if isinstance(x, jax.Array) else np
     return xp.concatenate([x, xp.repeat(x[-1:], missing, axis=0)])

@@ -21,16 +21,16 @@ from anojax.types import Inputs, PyTree
 
 
 def chain(*synths: Synthesizer) -> Synthesizer:
-    """One defect after the other on the same picture; the mask is their union."""
+    """One defect after the other on the same image; the mask is their union."""
     return _Chain(_several(synths, "chain"))
 
 
 def one_of(
     *synths: Synthesizer, weights: tuple[float, ...] | None = None
 ) -> Synthesizer:
-    """One of several methods per picture, drawn with `weights` (default: equal).
+    """One of several methods per image, drawn with `weights` (default: equal).
 
-    Under ``vmap`` (accelerators) every method is computed for every picture; for large
+    Under ``vmap`` (accelerators) every method is computed for every image; for large
     runs, a batch per method is cheaper.
     """
     synths = _several(synths, "one_of")
@@ -44,7 +44,7 @@ def one_of(
 
 
 def maybe(synth: Synthesizer, probability: float) -> Synthesizer:
-    """`synth` with a probability, else the picture unchanged (label 0)."""
+    """`synth` with a probability, else the image unchanged (label 0)."""
     if not 0 <= probability <= 1:
         raise AnojaxError(f"maybe: probability is {probability}; give 0 to 1")
     return _Maybe(synth, float(probability))
@@ -80,7 +80,7 @@ def with_source(base: Synthesizer, source: Synthesizer) -> Synthesizer:
 def with_blend(
     base: Synthesizer, blend: Literal["poisson", "poisson_mixed"]
 ) -> Synthesizer:
-    """`base`'s defect, cloned into the picture by its gradients, without a seam."""
+    """`base`'s defect, cloned into the image by its gradients, without a seam."""
     if blend not in ("poisson", "poisson_mixed"):
         raise AnojaxError(
             f"with_blend: blend is {blend!r}; choose poisson or poisson_mixed"

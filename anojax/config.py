@@ -27,7 +27,7 @@ T = TypeVar("T")
 class SynthConfig:
     """What `anojax synth` is asked for: everything that decides the pixels."""
 
-    input: str = hp("", "folder of normal pictures, or of a data set")
+    input: str = hp("", "folder of normal images, or of a data set")
     layout: str = hp(
         "auto",
         "layout of the input",
@@ -37,12 +37,12 @@ class SynthConfig:
     size: tuple[int, ...] = (256, 256)
     """Height and width that the methods work at, in pixels, 16 to 4096."""
     seed: int = hp(0, "seed of the run", low=0, high=2**63 - 1)
-    per_image: int = hp(1, "pictures per normal picture, for each method", low=1)
+    per_image: int = hp(1, "images per normal image, for each method", low=1)
     count: int | None = hp(
-        None, "pictures per method, going round the normal pictures", low=1
+        None, "images per method, going round the normal images", low=1
     )
     textures: str | None = hp(
-        None, "folder of texture pictures; procedural textures when absent"
+        None, "folder of texture images; procedural textures when absent"
     )
     foreground: str = hp(
         "auto", "where the object is: auto, none, or a folder of masks"
@@ -56,7 +56,7 @@ class SynthConfig:
     area: float | None = hp(
         None, "size of the defect, as a fraction of the foreground", low=1e-6, high=1.0
     )
-    defects: int | None = hp(None, "number of defects per picture", low=1)
+    defects: int | None = hp(None, "number of defects per image", low=1)
     aspect: float | None = hp(
         None, "width of a defect divided by its height", low=0.01, high=100.0
     )
@@ -72,10 +72,10 @@ class SynthConfig:
         None, "training run whose method synthesizes with what it has learned"
     )
     category: str | None = hp(
-        None, "what the pictures show, by name; the name of their folder when absent"
+        None, "what the images show, by name; the name of their folder when absent"
     )
-    gray: bool = hp(False, "treat all pictures as single-channel")
-    native: bool = hp(False, "write at each picture's own resolution and bit depth")
+    gray: bool = hp(False, "treat all images as single-channel")
+    native: bool = hp(False, "write at each image's own resolution and bit depth")
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
     format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
 

@@ -27,11 +27,11 @@ CONTROLS = tuple(f.name for f in dataclasses.fields(Controls))
 
 NEEDS = {
     "texture": "a texture as `source` (a texture bank)",
-    "normal": "another normal picture as `source` (a bank of normal pictures)",
+    "normal": "another normal image as `source` (a bank of normal images)",
     "exemplar": "a real defect with its mask as `exemplar`",
     "label": "a class as `label`: a defect or a category",
     "text": "an encoded prompt as `text`",
-    "features": "features of the picture as `features`",
+    "features": "features of the image as `features`",
 }
 _FIELD_OF_NEED = {"texture": "source", "normal": "source"}
 
@@ -56,12 +56,12 @@ class Card:
     family: str
     level: Level
     needs: tuple[str, ...] = ()
-    """Keys of `NEEDS`, beyond the normal picture itself."""
+    """Keys of `NEEDS`, beyond the normal image itself."""
     controls: tuple[str, ...] = ("severity",)
-    """Names of the `Controls` that the method honours."""
+    """Names of the `Controls` that the method supports."""
     code_url: str | None = None
-    """The public code whose behaviour was studied; none of it is used here."""
-    code_licence: str | None = None
+    """The public code whose behavior was studied; none of it is used here."""
+    code_license: str | None = None
     fidelity: Fidelity = "formulas"
     differences: tuple[str, ...] = ()
     """Known departures from the paper or its code, one sentence each."""
@@ -80,7 +80,7 @@ def hp(
     """A hyper-parameter: a dataclass field with its meaning and its range.
 
     Bounds are inclusive and hold for every element of a tuple. Command-line help,
-    range checks and the catalogue are derived from this.
+    range checks and the catalog are derived from this.
     """
     return dataclasses.field(
         default=default,
@@ -90,7 +90,7 @@ def hp(
 
 @dataclass(frozen=True)
 class Synthesizer(abc.ABC):
-    """A method that turns a normal picture into an anomalous one.
+    """A method that turns a normal image into an anomalous one.
 
     Concrete classes are final frozen dataclasses whose fields are `hp`; being equal by
     value, equal settings share one compilation. They implement `synthesize`; callers
@@ -130,8 +130,8 @@ class Synthesizer(abc.ABC):
 
         Raises:
           MissingInput: the method needs something that `inputs` lacks.
-          UnsupportedControl: a control is given that the method cannot honour.
-          UnsupportedInput: a region is given to a method that makes whole pictures.
+          UnsupportedControl: a control is given that the method cannot support.
+          UnsupportedInput: a region is given to a method that makes whole images.
         """
         self.check(inputs)
         with jax.named_scope(self.name):
@@ -150,7 +150,7 @@ class Synthesizer(abc.ABC):
         from anojax import registry
 
         if inputs.image is None and self.card.level != "feature":
-            raise MissingInput(f"{self.name} needs a normal picture as `image`")
+            raise MissingInput(f"{self.name} needs a normal image as `image`")
         for need in self.needs:
             if getattr(inputs, _FIELD_OF_NEED.get(need, need)) is None:
                 able = registry.find(lacks=need)
@@ -161,7 +161,7 @@ class Synthesizer(abc.ABC):
         if self.card.level == "full_image" and inputs.region is not None:
             local = (n for n, c in registry.cards().items() if c.level == "image")
             raise UnsupportedInput(
-                f"{self.name} makes whole pictures and cannot keep a defect within a "
+                f"{self.name} makes whole images and cannot keep a defect within a "
                 f"region; methods that can: {', '.join(local) or 'none'}"
             )
         for control in CONTROLS:

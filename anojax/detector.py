@@ -18,25 +18,25 @@ class Detector(abc.ABC):
     """What finds defects after training; frozen, hashable, equal by value."""
 
     def calibrate(
-        self, variables: PyTree, pictures: Iterable[UInt8[Any, "b h w c"]]
+        self, variables: PyTree, images: Iterable[UInt8[Any, "b h w c"]]
     ) -> PyTree:
-        """Fit what needs normal pictures but no gradient (a density, a threshold).
+        """Fit what needs normal images but no gradient (a density, a threshold).
 
         Args:
           variables: as `Task.variables` gives them.
-          pictures: batches of normal pictures; the last one may be smaller.
+          images: batches of normal images; the last one may be smaller.
 
         Returns:
           The variables that `score` needs: nested dictionaries of arrays.
         """
-        del pictures
+        del images
         return variables
 
     @abc.abstractmethod
     def score(
         self, variables: PyTree, image: Float[Array, "h w c"]
     ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
-        """Anomaly map and image score of one picture; higher is more anomalous."""
+        """Anomaly map and image score of one image; higher is more anomalous."""
 
 
 @lru_cache(maxsize=32)
@@ -50,12 +50,12 @@ def _scores(detector: Detector):
 def score_batch(
     detector: Detector, variables: PyTree, images: Shaped[Any, "b h w c"]
 ) -> tuple[Float[Array, "b h w"], Float[Array, " b"]]:
-    """Maps and scores of a batch of pictures, uint8 or float32 in [0, 1]."""
+    """Maps and scores of a batch of images, uint8 or float32 in [0, 1]."""
     return _scores(detector)(variables, images)
 
 
 def in_unit_range(images: Shaped[Any, "*b h w c"]) -> Float[Array, "*b h w c"]:
-    """Pictures in [0, 1]: uint8 ones are scaled, float ones are left as they are."""
+    """Images in [0, 1]: uint8 ones are scaled, float ones are left as they are."""
     images = jnp.asarray(images)
     if images.dtype != jnp.uint8:
         return images

@@ -21,11 +21,11 @@ class MissingInput(AnojaxError):
 
 
 class UnsupportedControl(AnojaxError):
-    """A control that the method cannot honour."""
+    """A control that the method cannot support."""
 
 
 class UnsupportedInput(AnojaxError):
-    """An input that the method cannot honour."""
+    """An input that the method cannot support."""
 
 
 class DataError(AnojaxError):

@@ -1,4 +1,4 @@
-"""Keys: a picture depends on (seed, method, example id, draw) and on nothing else.
+"""Keys: an image depends on (seed, method, example id, draw) and on nothing else.
 
 Not on the batch it is in, nor on the number of devices, hosts or restarts.
 """

@@ -110,7 +110,7 @@ def find(
     needs: str | Iterable[str] = (),
     lacks: str | Iterable[str] = (),
     controls: str | Iterable[str] = (),
-    licence: str | None = None,
+    license: str | None = None,
 ) -> tuple[str, ...]:
     """Names of the methods whose cards fit everything that is asked.
 
@@ -119,8 +119,8 @@ def find(
       family: as in `SURVEY`.
       needs: inputs that the method must use.
       lacks: inputs that the method must do without.
-      controls: controls that the method must honour.
-      licence: licence of the public code, for instance ``"MIT"``.
+      controls: controls that the method must support.
+      license: license of the public code, for instance ``"MIT"``.
     """
     needs, lacks, controls = map(_as_set, (needs, lacks, controls))
     return tuple(
@@ -128,7 +128,7 @@ def find(
         for name, card in cards().items()
         if paradigm in (None, card.paradigm)
         and family in (None, card.family)
-        and licence in (None, card.code_licence)
+        and license in (None, card.code_license)
         and needs <= set(card.needs)
         and not lacks & set(card.needs)
         and controls <= set(card.controls)

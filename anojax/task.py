@@ -5,8 +5,8 @@ where its paper ends in one. A Task is pure: it never asks how many devices ther
 The mean over devices is handed to it as `reduce`; parallelism lives elsewhere.
 
 Everything random about an example derives from the run's key and the example's id, so
-a training step gives the same result on one device and on eight, and a picture inside
-the step is the picture that `anojax synth` writes for that seed and id.
+a training step gives the same result on one device and on eight, and an image inside
+the step is the image that `anojax synth` writes for that seed and id.
 """
 
 import abc
@@ -67,9 +67,9 @@ class Examples:
     """A batch: a leading axis B on everything but the bank."""
 
     inputs: Inputs
-    """Pictures and masks as uint8."""
+    """Images and masks as uint8."""
     ids: Leaf
-    """``[B]`` uint32; different for every visit of a picture."""
+    """``[B]`` uint32; different for every visit of an image."""
     bank: Bank | None = None
     """Where `Inputs.source` is drawn from; the whole of it on every device."""
     ready: Synthesis | None = None
@@ -78,8 +78,8 @@ class Examples:
     replace = replace
 
     @property
-    def pictures(self) -> Float[Array, "b h w c"]:
-        """The normal pictures in [0, 1]."""
+    def images(self) -> Float[Array, "b h w c"]:
+        """The normal images in [0, 1]."""
         return in_unit_range(self.inputs.image)
 
 
@@ -131,7 +131,7 @@ class Task(abc.ABC):
     """Which of the method's trainings it is; a word."""
     learns_from_exemplars: ClassVar[bool] = False
     """Whether its batches are real defects, with `Inputs.exemplar` and `Inputs.label`,
-    and not normal pictures."""
+    and not normal images."""
     learns_from_ready: ClassVar[bool] = True
     """Whether anomalies that were made beforehand can stand for those of the step."""
     synth: Synthesizer
@@ -226,8 +226,8 @@ class Task(abc.ABC):
         Args:
           key: of the run.
           batch: `ready` anomalies are taken as they are; otherwise the method runs on
-            `inputs`, whose pictures may be uint8 or (augmented) float32.
-          clean_share: each example stays clean with this probability: its picture is
+            `inputs`, whose images may be uint8 or (augmented) float32.
+          clean_share: each example stays clean with this probability: its image is
             returned, with an empty mask.
           params: of the synthesizer.
         """
@@ -243,7 +243,7 @@ class Task(abc.ABC):
         clean = jax.vmap(lambda k: jax.random.bernoulli(k, clean_share))(keys)
         each = clean[:, None, None, None]
         return out.replace(
-            image=jnp.where(each, batch.pictures, out.image),
+            image=jnp.where(each, batch.images, out.image),
             mask=jnp.where(each, 0.0, out.mask),
             alpha=jnp.where(each, 0.0, out.alpha),
             label=jnp.where(clean, 0, out.label),

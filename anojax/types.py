@@ -1,8 +1,8 @@
 """The data that flows through anojax, and the conventions every function follows.
 
-* **One picture per function.** Batches are made by `anojax.batch`, nowhere else.
-* **Pictures** are ``[H, W, C]`` float32 in [0, 1], C is 1 or 3 (RGB). Rows (y) come
-  before columns (x); sizes are ``(h, w)``; pixel centres lie on integers.
+* **One image per function.** Batches are made by `anojax.batch`, nowhere else.
+* **Images** are ``[H, W, C]`` float32 in [0, 1], C is 1 or 3 (RGB). Rows (y) come
+  before columns (x); sizes are ``(h, w)``; pixel centers lie on integers.
 * **Masks** are ``[H, W, 1]`` float32, exactly 0 or 1; 1 marks the defect. ``alpha`` is
   the soft version in [0, 1].
 * **Angles** are radians, counter-clockwise on the screen; **areas** are fractions.
@@ -32,9 +32,9 @@ class Controls:
     """
 
     severity: Leaf | None = None
-    """Opacity of the defect in [0, 1]; 0 returns the picture unchanged."""
+    """Opacity of the defect in [0, 1]; 0 returns the image unchanged."""
     area: Leaf | None = None
-    """Size in (0, 1], as a fraction of the foreground (of the picture without one)."""
+    """Size in (0, 1], as a fraction of the foreground (of the image without one)."""
     count: Leaf | None = None
     """Number of defects, at least 1."""
     aspect: Leaf | None = None
@@ -45,7 +45,7 @@ class Controls:
 
 @_pytree
 class Exemplar:
-    """A real defect: its picture and where in it the defect lies."""
+    """A real defect: its image and where in it the defect lies."""
 
     image: Leaf
     """``[H, W, C]`` float32 in [0, 1]."""
@@ -55,17 +55,17 @@ class Exemplar:
 
 @_pytree
 class Inputs:
-    """Everything a synthesizer may use for one picture."""
+    """Everything a synthesizer may use for one image."""
 
     image: Leaf | None = None
-    """The normal picture, ``[H, W, C]`` float32 in [0, 1]."""
+    """The normal image, ``[H, W, C]`` float32 in [0, 1]."""
     foreground: Leaf | None = None
-    """The object, ``[H, W, 1]`` float32, 0 or 1. ``None``: the whole picture."""
+    """The object, ``[H, W, 1]`` float32, 0 or 1. ``None``: the whole image."""
     region: Leaf | None = None
     """Where a defect may go, ``[H, W, 1]`` float32, 0 or 1. ``None``: anywhere."""
     source: Leaf | None = None
     """What the defect is made of, ``[H, W, C]`` float32 in [0, 1]: a texture or
-    another normal picture, as the method's card says."""
+    another normal image, as the method's card says."""
     source_foreground: Leaf | None = None
     """The object in `source`, ``[H, W, 1]`` float32, 0 or 1."""
     exemplar: Exemplar | None = None
@@ -75,7 +75,7 @@ class Inputs:
     text: Leaf | None = None
     """Encoded prompt, ``[T, D]`` float32."""
     features: Leaf | None = None
-    """Features of the picture, for methods that work in feature space."""
+    """Features of the image, for methods that work in feature space."""
     controls: Controls = field(default_factory=Controls)
     """What the user asks of the defect."""
 
@@ -106,7 +106,7 @@ class Synthesis:
 
 @_pytree
 class Bank:
-    """Pictures from which each example draws its `Inputs.source`."""
+    """Images from which each example draws its `Inputs.source`."""
 
     images: Leaf
     """``[N, H, W, C]`` uint8."""

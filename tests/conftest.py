@@ -43,8 +43,8 @@ def key():
 
 
 @pytest.fixture(scope="session")
-def picture():
-    """A coloured picture with structure at several scales, ``[64, 80, 3]`` float32."""
+def sample_image():
+    """A colored image with structure at several scales, ``[64, 80, 3]`` float32."""
     y, x = np.mgrid[:64, :80].astype(np.float32)
     waves = [np.sin(x / (4 + c)) * np.cos(y / (6 - c)) for c in range(3)]
     noise = np.random.default_rng(0).normal(size=(64, 80, 3)) * 0.05

@@ -52,7 +52,7 @@ def test_one_of_follows_its_weights(data):
     assert set(out.aux["which"]) == {0, 1}
 
 
-def test_maybe_keeps_some_pictures_clean(data):
+def test_maybe_keeps_some_images_clean(data):
     out, always = run(compose.maybe(DESTSEG, 0.5), data), run(DESTSEG, data)
     clean = ~out.anomalous
     assert 0 < clean.sum() < N

@@ -52,16 +52,16 @@ class Toy(anojax.Synthesizer):
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (11, 12, 10, 3), dtype=np.uint8)
 
 
-def run(pictures, n=8, devices=8, seed=3, ids=None, **kwargs):
+def run(images, n=8, devices=8, seed=3, ids=None, **kwargs):
     synth = kwargs.pop("synth", Toy())
-    bank = anojax.Bank(pictures)
+    bank = anojax.Bank(images)
     batch = anojax.batch(synth, bank=bank, devices=jax.devices()[:devices], **kwargs)
     ids = np.arange(n) if ids is None else np.asarray(ids)
-    return batch({}, seed, ids, anojax.Inputs(image=pictures[ids % 11]))
+    return batch({}, seed, ids, anojax.Inputs(image=images[ids % 11]))
 
 
 def same(a, b):
@@ -98,7 +98,7 @@ def test_settings_round_trip():
         with_settings(Toy(), densty=1)
 
 
-def test_needs_and_controls_name_who_can(pictures):
+def test_needs_and_controls_name_who_can(images):
     one = anojax.Inputs(image=jnp.zeros((4, 4, 3)))
     with pytest.raises(MissingInput, match="do without.*cutpaste"):
         Toy().apply({}, jax.random.key(0), one)
@@ -119,21 +119,21 @@ def test_unknown_method_has_a_suggestion():
 
 
 @pytest.mark.parametrize("strategy", ["map", "vmap"])
-def test_pixels_do_not_depend_on_the_batch(pictures, strategy):
-    whole = run(pictures, strategy=strategy)
-    assert same(whole, run(pictures, devices=1, strategy=strategy))
-    assert same(whole, run(pictures, devices=3, strategy=strategy))
+def test_pixels_do_not_depend_on_the_batch(images, strategy):
+    whole = run(images, strategy=strategy)
+    assert same(whole, run(images, devices=1, strategy=strategy))
+    assert same(whole, run(images, devices=3, strategy=strategy))
     for i in (0, 5):
-        one = run(pictures, ids=[i], strategy=strategy)
+        one = run(images, ids=[i], strategy=strategy)
         assert same(one, jax.tree.map(lambda x, i=i: x[i : i + 1], whole))
 
 
-def test_pixels_depend_on_seed_id_draw_and_method(pictures):
-    base = run(pictures, ids=[2])
-    assert not same(base, run(pictures, ids=[2], seed=4))
-    assert not same(base, run(pictures, ids=[2], seed=3 + 2**32))
-    batch = anojax.batch(Toy(), bank=anojax.Bank(pictures))
-    image = anojax.Inputs(image=pictures[2:3])
+def test_pixels_depend_on_seed_id_draw_and_method(images):
+    base = run(images, ids=[2])
+    assert not same(base, run(images, ids=[2], seed=4))
+    assert not same(base, run(images, ids=[2], seed=3 + 2**32))
+    batch = anojax.batch(Toy(), bank=anojax.Bank(images))
+    image = anojax.Inputs(image=images[2:3])
     assert same(base, batch({}, 3, [2], image))
     assert not same(base, batch({}, 3, [2], image, draw=1))
     assert not same(base, batch({}, 3, [13], image))
@@ -147,35 +147,35 @@ def test_streams_are_independent_of_each_other():
     assert len(set(data.values())) == 3
 
 
-def test_uint8_is_the_rounded_float(pictures):
-    out, floats = run(pictures, uint8=True), run(pictures)
+def test_uint8_is_the_rounded_float(images):
+    out, floats = run(images, uint8=True), run(images)
     assert out.image.dtype == np.uint8 and set(np.unique(out.mask)) <= {0, 255}
     assert np.array_equal(out.image, np.round(np.asarray(floats.image) * 255))
     outside = np.asarray(out.mask)[..., 0] == 0
-    assert np.array_equal(np.asarray(out.image)[outside], pictures[:8][outside])
+    assert np.array_equal(np.asarray(out.image)[outside], images[:8][outside])
 
 
-def test_equal_settings_share_one_compilation(pictures):
+def test_equal_settings_share_one_compilation(images):
     from anojax.batching import _compiled
 
-    run(pictures, devices=1)
+    run(images, devices=1)
     before = _compiled.cache_info().misses
-    run(pictures, devices=1, synth=Toy(density=(0.4, 0.6)))
+    run(images, devices=1, synth=Toy(density=(0.4, 0.6)))
     assert _compiled.cache_info().misses == before
 
 
-def test_the_batch_inside_a_step_gives_the_same_pixels(pictures):
+def test_the_batch_inside_a_step_gives_the_same_pixels(images):
     step = jax.jit(over_examples(Toy(), "map"))
     ids = np.arange(8, dtype=np.uint32)
     inside = step(
         {},
         method_key(3, Toy().name),
-        anojax.Bank(jnp.asarray(pictures)),
+        anojax.Bank(jnp.asarray(images)),
         ids,
         ids * 0,
-        anojax.Inputs(image=pictures[:8]),
+        anojax.Inputs(image=images[:8]),
     )
-    assert same(inside, run(pictures))
+    assert same(inside, run(images))
 
 
 @pytest.mark.parametrize(
@@ -187,17 +187,17 @@ def test_the_batch_inside_a_step_gives_the_same_pixels(pictures):
         ([], "empty"),
     ],
 )
-def test_bad_ids(pictures, ids, message):
+def test_bad_ids(images, ids, message):
     with pytest.raises(AnojaxError, match=message):
-        anojax.batch(Toy())({}, 0, np.asarray(ids), anojax.Inputs(image=pictures[:1]))
+        anojax.batch(Toy())({}, 0, np.asarray(ids), anojax.Inputs(image=images[:1]))
 
 
-def test_bad_shapes_and_seed(pictures):
-    batch = anojax.batch(Toy(), bank=anojax.Bank(pictures))
+def test_bad_shapes_and_seed(images):
+    batch = anojax.batch(Toy(), bank=anojax.Bank(images))
     with pytest.raises(AnojaxError, match=r"inputs.image has shape \(11,"):
-        batch({}, 0, [0, 1], anojax.Inputs(image=pictures))
+        batch({}, 0, [0, 1], anojax.Inputs(image=images))
     with pytest.raises(AnojaxError, match="seed"):
-        batch({}, -1, [0], anojax.Inputs(image=pictures[:1]))
+        batch({}, -1, [0], anojax.Inputs(image=images[:1]))
 
 
 def test_local_synthesis_keeps_its_promises(key):
@@ -228,5 +228,5 @@ def test_the_mask_is_computed_once(key):
 
     image = jax.random.uniform(key, (64, 64, 3))
     compiled = jax.jit(synthesize).lower(image[..., :1], image).compile()
-    # Twice, it could round differently for the picture and for its mask.
+    # Twice, it could round differently for the image and for its mask.
     assert compiled.as_text().count(" floor(") == 1

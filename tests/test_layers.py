@@ -33,7 +33,7 @@ LEVELS = {
     "__main__": 7,
     "__init__": 7,
 }
-# Levels 0-4 do no file I/O and know no picture library.
+# Levels 0-4 do no file I/O and know no image library.
 FORBIDDEN_BELOW_5 = {"PIL", "cv2", "absl", "skimage", "rich", "yaml", "pathlib", "os"}
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its code runs, its catalogue and commands exist."""
+"""The README tells the truth: its code runs, its catalog and commands exist."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ TEXT = README.read_text() if README.exists() else ""
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
-def test_catalogue_is_current():
-    from anojax.report import catalogue
+def test_catalog_is_current():
+    from anojax.report import catalog
 
-    assert catalogue.insert(TEXT) == TEXT, "run: make catalogue"
+    assert catalog.insert(TEXT) == TEXT, "run: make catalog"
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
@@ -45,8 +45,8 @@ def test_links_to_files_lead_somewhere(link):
     assert (README.parent / link.split("#")[0]).exists()
 
 
-def test_picture_is_small():
-    pictures = re.findall(r'<img src="([^"]+)"', TEXT)
-    assert pictures
-    for name in pictures:
+def test_image_is_small():
+    images = re.findall(r'<img src="([^"]+)"', TEXT)
+    assert images
+    for name in images:
         assert (README.parent / name).stat().st_size < 500_000

@@ -1,4 +1,4 @@
-"""Train several methods on the same pictures, one after the other.
+"""Train several methods on the same images, one after the other.
 
     python train/methods.py draem nsa length="20 epochs" --input data/bottle --output runs
 

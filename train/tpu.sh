@@ -4,7 +4,7 @@
 #   train/tpu.sh NAME ZONE TYPE BUCKET -- CONFIG [KEY=VALUE ...] --output RUN
 #   train/tpu.sh bottle us-central2-b v4-32 gs://mine -- configs/train/draem.yaml --output runs/bottle
 #
-# BUCKET holds the pictures (BUCKET/data) and receives the runs (BUCKET/runs); it is
+# BUCKET holds the images (BUCKET/data) and receives the runs (BUCKET/runs); it is
 # mounted on every host as ~/bucket, so data.input and --output are paths below it.
 # The same command continues a run that was interrupted. Not run yet: written against
 # the documented gcloud commands. Delete the machine yourself when done:

@@ -90,7 +90,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """How the work is done; none of it changes a pixel."""
     add = parser.add_argument
-    add("--batch-size", type=int, metavar="N", help="pictures at a time (64 or more)")
+    add("--batch-size", type=int, metavar="N", help="images at a time (64 or more)")
     add("--devices", type=int, metavar="N", help="how many devices to use (all)")
     add("--quiet", action="store_true", help="print errors only")
 
@@ -132,7 +132,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
     if not config.methods and need_method:
         raise SettingError("no method given; add --method NAME (see 'anojax list')")
     if not config.input:
-        raise SettingError("no pictures given; add --input DIR")
+        raise SettingError("no images given; add --input DIR")
     if len(set(config.methods)) != len(config.methods):
         raise SettingError(f"--method {','.join(config.methods)} repeats a method")
     settings = method_settings(config.methods, config.settings, args.set)

@@ -15,7 +15,7 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="measure the speed of methods",
-        description="Time synthesis on the device alone: pictures lie there already, "
+        description="Time synthesis on the device alone: images lie there already, "
         "results stay there. The bound is the device's measured copy bandwidth.",
     )
     add = parser.add_argument
@@ -78,8 +78,8 @@ def _rows(args, synths, size):
     jax.config.update("jax_enable_compilation_cache", False)
     what = f"{len(devices)} x {devices[0].device_kind}, batch {args.batch_size}"
     print(f"{what}, {size[0]}x{size[1]}x{args.channels}", file=sys.stderr)
-    pictures, _ = samples.make("tile", 32, size=size, seed=0)
-    pictures = pictures[..., : args.channels]
+    images, _ = samples.make("tile", 32, size=size, seed=0)
+    images = images[..., : args.channels]
     bandwidth = speed.copy_bandwidth(devices)
     print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s", file=sys.stderr)
     grain = textures.texture_bank(None, size=size, channels=args.channels)
@@ -88,10 +88,10 @@ def _rows(args, synths, size):
         if "texture" in synth.needs:
             bank = Bank(grain)
         elif "normal" in synth.needs:
-            bank = Bank(pictures)
+            bank = Bank(images)
         row = speed.measure(
             synth,
-            pictures,
+            images,
             bank,
             batch_size=args.batch_size,
             seconds=args.seconds,

@@ -15,13 +15,13 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="see every method at work on procedural products",
-        description="Draw pictures of six products, run every method on them with "
+        description="Draw images of six products, run every method on them with "
         "'anojax synth', and put one result of each into a gallery.",
     )
     add = parser.add_argument
     add("--output", metavar="DIR", default="demo", help="folder (default demo)")
     add("--size", type=int, default=256, metavar="N", help="side (default 256)")
-    add("--pictures", type=int, default=4, metavar="N", help="per product (default 4)")
+    add("--images", type=int, default=4, metavar="N", help="per product (default 4)")
     add("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
     add_common(parser)
     parser.set_defaults(run=run)
@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from anojax.data.manifest import read_rows
     from anojax.report import html, sheet
 
-    if args.pictures < 1 or args.size < 32:
+    if args.images < 1 or args.size < 32:
         raise SettingError(
-            f"demo: --pictures {args.pictures} and --size {args.size} must be at "
+            f"demo: --images {args.images} and --size {args.size} must be at "
             "least 1 and 32"
         )
     start_devices()
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     products = out / "products"
     methods = registry.untrained()
     size = f"{args.size} x {args.size}"
-    _say(args, f"drawing {len(PRODUCTS)} products, {args.pictures} of each, {size}")
-    samples.write_samples(products, PRODUCTS, args.pictures, args.size, args.seed)
+    _say(args, f"drawing {len(PRODUCTS)} products, {args.images} of each, {size}")
+    samples.write_samples(products, PRODUCTS, args.images, args.size, args.seed)
     shown = {method: [] for method in methods}
     for number, product in enumerate(PRODUCTS):
         # Another seed for each product: the same one would repeat the shapes.
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _visible(row: dict) -> float:
-    """How easily a defect is seen in a small picture: by contrast, then by size."""
+    """How easily a defect is seen in a small image: by contrast, then by size."""
     return (row["contrast"] or 0.0) * min(row["area"], 0.05) ** 0.5
 
 

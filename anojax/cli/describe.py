@@ -9,16 +9,16 @@ def describe(job: Prepared) -> str:
     """The plan in a few lines, printed before the work."""
     config, plan = job.config, job.plan
     height, width, channels = job.first.shape
-    kind = "grey" if channels == 1 else "colour"
+    kind = "gray" if channels == 1 else "color"
     bits = 8 * job.first.dtype.itemsize
     each = (
-        f"{config.per_image} per picture and method"
+        f"{config.per_image} per image and method"
         if config.count is None
         else f"{config.count} per method"
     )
     out = "own resolution" if config.native else "{} x {}".format(*config.size)
     lines = [
-        f"pictures    {len(plan.pictures)} in {config.input} "
+        f"images    {len(plan.images)} in {config.input} "
         f"({job.source.layout} layout, category {job.category}; the first is "
         f"{width} x {height}, {kind}, {bits} bits)",
         f"methods     {', '.join(config.methods)}",
@@ -58,13 +58,13 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
         folder = job.resolved["request"]["checkpoint"]
         learned = {"checkpoint": _checkpoint_words(job.parameters, folder)}
     return {
-        "pictures made": f"{written} from {len(job.plan.pictures)} normal pictures",
+        "images made": f"{written} from {len(job.plan.images)} normal images",
         "input": job.resolved["request"]["input"],
         "methods": ", ".join(job.config.methods),
         "settings": _settings_words(job),
         "foreground": job.foreground,
         "seed": str(job.config.seed),
         **learned,
-        "note": "test pictures are made from the normal pictures in train/good; to "
-        "measure a detector, split the normal pictures first and make two runs",
+        "note": "test images are made from the normal images in train/good; to "
+        "measure a detector, split the normal images first and make two runs",
     }

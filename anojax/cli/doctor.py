@@ -18,9 +18,9 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green
 def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        help="check pictures, masks and settings",
+        help="check images, masks and settings",
         description="Check what 'anojax synth' would read with the same arguments: "
-        "pictures, masks, layout, leaks, textures, memory. Nothing is written. Ends "
+        "images, masks, layout, leaks, textures, memory. Nothing is written. Ends "
         "with code 1 if something would stop a run.",
     )
     add_synthesis(parser)

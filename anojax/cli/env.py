@@ -63,7 +63,7 @@ def gather() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that can change a picture or a file."""
+    """Versions of the packages that can change an image or a file."""
     from importlib import metadata
 
     found = {}

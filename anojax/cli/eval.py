@@ -20,7 +20,7 @@ def register(subparsers) -> None:
     parser: Parser = subparsers.add_parser(
         "eval",
         help="score a trained detector on real defects",
-        description="Score the detector of a training run on pictures with ground "
+        description="Score the detector of a training run on images with ground "
         "truth: a table per defect type, curves, a sheet of maps and a report.",
     )
     add = parser.add_argument
@@ -37,7 +37,7 @@ def register(subparsers) -> None:
     add(
         "--gray",
         action="store_true",
-        help="treat all pictures as single-channel, also if the run did not",
+        help="treat all images as single-channel, also if the run did not",
     )
     add("--batch-size", type=int, default=16, metavar="N", help="default 16")
     add("--quiet", action="store_true", help="print errors only")
@@ -52,22 +52,22 @@ def run(args: argparse.Namespace) -> int:
 
     from anojax.cli.trained import load_trained
     from anojax.data.files import make_folder
-    from anojax.data.testfolder import find_test_pictures, read_in_parts
+    from anojax.data.testfolder import find_test_images, read_in_parts
     from anojax.evaluation import report
 
     trained = load_trained(args.trained)
     shape, gray = _shape(args, trained.config), args.gray or trained.config.data.gray
-    pictures, notes = _unseen(find_test_pictures(args.input), trained.folder)
-    first = next(read_in_parts(pictures, shape, gray=gray, size=1))
+    images, notes = _unseen(find_test_images(args.input), trained.folder)
+    first = next(read_in_parts(images, shape, gray=gray, size=1))
     trained.check_fits(first.images.shape[1:])
     make_folder(Path(args.output))
     quiet = args.quiet or args.json
     result, samples = _measure(
-        trained, pictures, shape, gray=gray, batch_size=args.batch_size, quiet=quiet
+        trained, images, shape, gray=gray, batch_size=args.batch_size, quiet=quiet
     )
     about = (
         f"detector of {trained.task.name} trained in {args.trained}, on the "
-        f"{len(pictures)} test pictures of {args.input} at {shape[0]} x {shape[1]}"
+        f"{len(images)} test images of {args.input} at {shape[0]} x {shape[1]}"
     )
     result = dataclasses.replace(result, notes=(about, *notes, *result.notes))
     files = {
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _unseen(pictures, folder: Path) -> tuple[tuple, tuple[str, ...]]:
-    """The pictures that the run has not learned from, and what to say about it.
+def _unseen(images, folder: Path) -> tuple[tuple, tuple[str, ...]]:
+    """The images that the run has not learned from, and what to say about it.
 
     Raises:
       DataError: it has learned from every defect there is.
@@ -93,16 +93,16 @@ def _unseen(pictures, folder: Path) -> tuple[tuple, tuple[str, ...]]:
     from anojax.errors import DataError
 
     seen, notes = _seen(folder)
-    left = pictures
+    left = images
     if seen:
-        left = tuple(one for one in pictures if digest(one.path) not in seen)
+        left = tuple(one for one in images if digest(one.path) not in seen)
     if all(one.defect == GOOD for one in left):
         raise DataError(
-            f"{folder} has learned from every anomalous picture of this folder; give "
+            f"{folder} has learned from every anomalous image of this folder; give "
             "another --input, or train with fewer data.exemplars_per_defect"
         )
-    if count := len(pictures) - len(left):
-        notes.append(f"{count} pictures left out, which the run has learned from")
+    if count := len(images) - len(left):
+        notes.append(f"{count} images left out, which the run has learned from")
     return left, tuple(notes)
 
 
@@ -121,7 +121,7 @@ def _seen(folder: Path) -> tuple[dict[str, str], list[str]]:
         if not (run / CONFIG).is_file():
             gone.append(
                 f"{run} is gone, on which the run builds; whether it has learned from "
-                "these pictures is not known"
+                "these images is not known"
             )
             continue
         found |= listed_in(run)
@@ -145,7 +145,7 @@ def _shape(args, config) -> tuple[int, int]:
     return config.data.shape
 
 
-def _measure(trained, pictures, shape, *, gray, batch_size, quiet) -> tuple[Any, list]:
+def _measure(trained, images, shape, *, gray, batch_size, quiet) -> tuple[Any, list]:
     """The result, and the samples of the sheet."""
     import numpy as np
 
@@ -154,19 +154,19 @@ def _measure(trained, pictures, shape, *, gray, batch_size, quiet) -> tuple[Any,
 
     # On disk: a test set may be larger than the memory.
     with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as other:
-        size = (len(pictures), *shape)
+        size = (len(images), *shape)
         maps = np.memmap(one, np.float32, "w+", shape=size)
         masks = np.memmap(other, np.bool_, "w+", shape=size)
-        scores = _score(trained, pictures, gray, batch_size, quiet, maps, masks)
-        kinds = [picture.defect for picture in pictures]
+        scores = _score(trained, images, gray, batch_size, quiet, maps, masks)
+        kinds = [image.defect for image in images]
         labels = [int(kind != GOOD) for kind in kinds]
         result = detection.evaluate(maps, masks, scores, labels, kinds)
-        samples = _samples(pictures, scores, shape, gray, maps)
+        samples = _samples(images, scores, shape, gray, maps)
     return result, samples
 
 
-def _score(trained, pictures, gray, batch_size, quiet, maps, masks) -> Any:
-    """Fill maps and masks; the score of every picture."""
+def _score(trained, images, gray, batch_size, quiet, maps, masks) -> Any:
+    """Fill maps and masks; the score of every image."""
     import jax
     import numpy as np
     from rich.console import Console
@@ -175,13 +175,13 @@ def _score(trained, pictures, gray, batch_size, quiet, maps, masks) -> Any:
     from anojax.data.testfolder import read_in_parts
     from anojax.detector import score_batch
 
-    batch_size = min(batch_size, len(pictures))
-    scores, done = np.zeros(len(pictures)), 0
+    batch_size = min(batch_size, len(images))
+    scores, done = np.zeros(len(images)), 0
     variables = jax.device_put(trained.variables)
     parts = track(
-        read_in_parts(pictures, maps.shape[1:], gray=gray, size=batch_size),
+        read_in_parts(images, maps.shape[1:], gray=gray, size=batch_size),
         "scoring",
-        total=math.ceil(len(pictures) / batch_size),
+        total=math.ceil(len(images) / batch_size),
         console=Console(stderr=True),
         disable=quiet,
     )
@@ -197,23 +197,23 @@ def _score(trained, pictures, gray, batch_size, quiet, maps, masks) -> Any:
     return scores
 
 
-def _samples(pictures, scores, shape, gray, maps) -> list:
-    """Of every type the pictures with the lowest, the middle and the highest score."""
+def _samples(images, scores, shape, gray, maps) -> list:
+    """Of every type the images with the lowest, the middle and the highest score."""
     import numpy as np
 
     from anojax.data.testfolder import read_in_parts
     from anojax.evaluation.report import Sample
 
     picked = {}
-    for kind in sorted({picture.defect for picture in pictures}):
-        mine = [i for i, picture in enumerate(pictures) if picture.defect == kind]
+    for kind in sorted({image.defect for image in images}):
+        mine = [i for i, image in enumerate(images) if image.defect == kind]
         mine.sort(key=scores.__getitem__)
         for word, place in zip(SHOWN, (0, len(mine) // 2, -1), strict=True):
             picked.setdefault(mine[place], word)
-    read = read_in_parts([pictures[i] for i in picked], shape, gray=gray, size=1)
+    read = read_in_parts([images[i] for i in picked], shape, gray=gray, size=1)
     return [
         Sample(
-            f"{pictures[i].defect}/{pictures[i].path.name}: score {scores[i]:.3g}, "
+            f"{images[i].defect}/{images[i].path.name}: score {scores[i]:.3g}, "
             f"the {word} of its type",
             one.images[0],
             one.masks[0],
@@ -240,6 +240,6 @@ def _print(result) -> None:
         table.add_row(row.name, str(row.anomalous), *numbers)
     console = Console()
     console.print(table)
-    normal = f"each type against the same {result.rows[0].normal} normal pictures"
+    normal = f"each type against the same {result.rows[0].normal} normal images"
     for note in (normal, *result.notes):
         console.print(note, style="dim", highlight=False)

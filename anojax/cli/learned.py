@@ -165,10 +165,10 @@ def with_parameters(
     Args:
       synth: any method.
       parameters: of one method.
-      shape: height, width and channels of the pictures, to see that they fit.
+      shape: height, width and channels of the images, to see that they fit.
 
     Raises:
-      CheckpointError: the settings or the pictures need other shapes.
+      CheckpointError: the settings or the images need other shapes.
     """
     if parameters is None or synth.name != parameters.method:
         return synth
@@ -182,11 +182,11 @@ def with_parameters(
     return made
 
 
-def check_channels(parameters: Parameters | None, picture, first, path: Path) -> None:
-    """Raise `DataError` for a picture that the learned parameters do not fit."""
-    if parameters is not None and picture.shape[-1] != first.shape[-1]:
+def check_channels(parameters: Parameters | None, image, first, path: Path) -> None:
+    """Raise `DataError` for an image that the learned parameters do not fit."""
+    if parameters is not None and image.shape[-1] != first.shape[-1]:
         raise DataError(
-            f"{path} has {picture.shape[-1]} channels, the first picture has "
+            f"{path} has {image.shape[-1]} channels, the first image has "
             f"{first.shape[-1]}, and {parameters.method} was trained on one kind only; "
             "add --gray or sort them apart"
         )

@@ -25,7 +25,7 @@ from anojax.data.write import MvtecSink, Output, Sink
 from anojax.errors import DataError, SettingError
 from anojax.types import Bank, Controls, Inputs
 
-BANK_PICTURES = 512
+BANK_IMAGES = 512
 BANK_BYTES = 2**28
 
 
@@ -43,7 +43,7 @@ class Prepared:
     read: Callable[[Path], Pixels]
     """Reads a file's own pixels, in the channels that are asked for."""
     first: Pixels
-    """The first readable picture, in its own resolution."""
+    """The first readable image, in its own resolution."""
     parameters: Parameters | None
     """Of the method that learns, if there is one."""
     resolved: dict[str, Any]
@@ -58,7 +58,7 @@ class Prepared:
         """The reader of own pixels where `--native` asks for them."""
         if not self.config.native:
             return None
-        return lambda i: self.read(self.plan.pictures[i])
+        return lambda i: self.read(self.plan.images[i])
 
     @property
     def settings(self) -> tuple[dict[str, Any], ...]:
@@ -83,7 +83,7 @@ def prepare(
     *,
     known: Categories | None = None,
 ) -> Prepared:
-    """Check a request against the methods and the pictures.
+    """Check a request against the methods and the images.
 
     Args:
       config: the request.
@@ -92,9 +92,9 @@ def prepare(
         are any.
 
     Raises:
-      AnojaxError: a method cannot honour a control, a folder is missing or empty, no
-        picture can be read, severity 0 would leave every picture unchanged, the
-        parameters do not fit, or a network does not know the pictures' category.
+      AnojaxError: a method cannot support a control, a folder is missing or empty, no
+        image can be read, severity 0 would leave every image unchanged, the
+        parameters do not fit, or a network does not know the images' category.
     """
     known = known if parameters is None else parameters.categories
     methods = make_methods(config)
@@ -103,29 +103,29 @@ def prepare(
         source = dataclasses.replace(source, category=config.category)
     label = _label(methods, source.category, known)
     read = _reader(config, None if label is None else known)
-    pictures = tuple(source.paths)
+    images = tuple(source.paths)
     if config.textures is not None:
-        folders.find_pictures(config.textures)
-    region = _mask_reader(config.region, pictures, "region")
+        folders.find_images(config.textures)
+    region = _mask_reader(config.region, images, "region")
     foreground, decision = _foreground(config, source)
 
     def load_any(index: int) -> Loaded:
-        return _load(config, read, pictures[index], index, foreground, region)
+        return _load(config, read, images[index], index, foreground, region)
 
-    first = _first_usable(config, read, pictures, load_any)
+    first = _first_usable(config, read, images, load_any)
 
     def load(index: int) -> Loaded:
         loaded = load_any(index)
-        check_channels(parameters, loaded.image, first, pictures[index])
+        check_channels(parameters, loaded.image, first, images[index])
         return loaded
 
     shape = (*config.size, first.shape[-1])
     plan = Plan(
         methods=tuple(with_parameters(s, parameters, shape) for s in methods),
-        pictures=pictures,
+        images=images,
         seed=config.seed,
         load=load,
-        bank=_banks(config, read, pictures, foreground),
+        bank=_banks(config, read, images, foreground),
         controls=Controls(**config.controls()),
         per_image=config.per_image,
         count=config.count,
@@ -142,12 +142,12 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
     """The methods with their settings, checked against the controls asked for."""
     if config.severity == 0 and not config.keep_empty:
         raise SettingError(
-            "severity 0 leaves every picture unchanged; raise --severity, or add "
-            "--keep-empty to write unchanged pictures"
+            "severity 0 leaves every image unchanged; raise --severity, or add "
+            "--keep-empty to write unchanged images"
         )
     region = None if config.region is None else 0
     controls = Controls(**config.controls())
-    # Pictures, banks and labels are there when the work begins.
+    # Images, banks and labels are there when the work begins.
     asked = Inputs(image=0, source=0, label=0, region=region, controls=controls)
     methods = []
     for name in config.methods:
@@ -156,7 +156,7 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
         synth.check(asked)
         if config.native and synth.card.level == "full_image":
             raise SettingError(
-                f"{name} makes whole pictures at the working size, which have no own "
+                f"{name} makes whole images at the working size, which have no own "
                 "resolution; leave --native out"
             )
         methods.append(synth)
@@ -164,7 +164,7 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
 
 
 def make_output(job: Prepared, run: Path) -> Output:
-    """Where the pictures go, and what becomes of them on the way."""
+    """Where the images go, and what becomes of them on the way."""
     return Output(run, job.category, job.plan, job.settings, job.native)
 
 
@@ -193,13 +193,13 @@ def fill_banks(job: Prepared) -> None:
 
 
 def check_all(job: Prepared) -> None:
-    """Read every picture; for `--strict`.
+    """Read every image; for `--strict`.
 
     Raises:
       DataError: about the first that cannot be used.
     """
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(job.plan.load, range(len(job.plan.pictures))):
+        for _ in pool.map(job.plan.load, range(len(job.plan.images))):
             pass
 
 
@@ -245,7 +245,7 @@ def _lists(values: dict[str, Any]) -> dict[str, Any]:
 def _label(
     methods: tuple[Synthesizer, ...], category: str, known: Categories | None
 ) -> int | None:
-    """The number of the pictures' category, where a method wants to know it.
+    """The number of the images' category, where a method wants to know it.
 
     Raises:
       DataError: there is no list of categories, or this one is not on it.
@@ -263,25 +263,24 @@ def _label(
 
 
 def _reader(config: SynthConfig, known: Categories | None) -> Callable[[Path], Pixels]:
-    """Reads a picture's own pixels: as they are, grey if that is asked for, or in
-    colour where the network learned grey categories beside coloured ones."""
-    in_colour = known is not None and known.channels == 3
-    gray = True if config.gray else False if in_colour else None
-    return lambda path: records.read_picture(path, gray=gray).array
+    """Reads an image's own pixels: as they are, gray if that is asked for, or in
+    color where the network learned gray categories beside colored ones."""
+    in_color = known is not None and known.channels == 3
+    gray = True if config.gray else False if in_color else None
+    return lambda path: records.read_image(path, gray=gray).array
 
 
-def _first_usable(config, read, pictures: tuple[Path, ...], load) -> Pixels:
-    """The first picture that can be used, as its file holds it."""
+def _first_usable(config, read, images: tuple[Path, ...], load) -> Pixels:
+    """The first image that can be used, as its file holds it."""
     reasons = []
-    for index, path in enumerate(pictures):
+    for index, path in enumerate(images):
         try:
             load(index)
             return read(path)
         except DataError as error:
             reasons.append(str(error))
     raise DataError(
-        f"none of the {len(pictures)} pictures in {config.input} can be used: "
-        f"{reasons[0]}"
+        f"none of the {len(images)} images in {config.input} can be used: {reasons[0]}"
     )
 
 
@@ -298,24 +297,22 @@ def _load(config, read, path: Path, index: int, foreground, region) -> Loaded:
 MaskReader = Callable[[int, tuple[int, int], tuple[int, int]], np.ndarray | None]
 
 
-def _mask_reader(
-    where: str | None, pictures: tuple[Path, ...], kind: str
-) -> MaskReader:
-    """Masks for pictures: one file for all, or a folder with a file for each."""
+def _mask_reader(where: str | None, images: tuple[Path, ...], kind: str) -> MaskReader:
+    """Masks for images: one file for all, or a folder with a file for each."""
     if where is None:
         return lambda index, shape, size: None
     path = Path(where).expanduser()
     if path.is_file():
         return lambda index, shape, size: _small_mask(path, shape, size, kind)
-    by_stem = {found.stem: found for found in folders.find_pictures(path)}
+    by_stem = {found.stem: found for found in folders.find_images(path)}
 
     def read(index, shape, size):
-        stem = pictures[index].stem
+        stem = images[index].stem
         found = by_stem.get(stem) or by_stem.get(f"{stem}_mask")
         if found is None:
             raise DataError(
-                f"{path} holds no {kind} mask for {pictures[index].name}; add "
-                f"{stem}.png, or give one file for all pictures"
+                f"{path} holds no {kind} mask for {images[index].name}; add "
+                f"{stem}.png, or give one file for all images"
             )
         return _small_mask(found, shape, size, kind)
 
@@ -354,8 +351,8 @@ def _foreground(config, source):
     return read, decision.sentence
 
 
-def _banks(config, read, pictures, foreground) -> Callable[[str, int], Bank]:
-    """The banks of textures and of normal pictures, each made when first needed."""
+def _banks(config, read, images, foreground) -> Callable[[str, int], Bank]:
+    """The banks of textures and of normal images, each made when first needed."""
 
     @cache
     def bank(need: str, channels: int) -> Bank:
@@ -368,21 +365,21 @@ def _banks(config, read, pictures, foreground) -> Callable[[str, int], Bank]:
                     seed=config.seed,
                 )
             )
-        return _normal_bank(config, read, pictures, foreground, channels)
+        return _normal_bank(config, read, images, foreground, channels)
 
     return bank
 
 
-def _normal_bank(config, read, pictures, foreground, channels: int) -> Bank:
-    """Normal pictures spread evenly over all of them, as many as memory allows."""
+def _normal_bank(config, read, paths, foreground, channels: int) -> Bank:
+    """Normal images spread evenly over all of them, as many as memory allows."""
     height, width = config.size
     room = BANK_BYTES // (height * width * (channels + 1))
-    most = max(2, min(BANK_PICTURES, room))
-    picks = np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round()
+    most = max(2, min(BANK_IMAGES, room))
+    picks = np.linspace(0, len(paths) - 1, min(most, len(paths))).round()
 
     def load(index: int) -> Loaded | None:
         try:
-            array = read(pictures[index])
+            array = read(paths[index])
         except DataError:
             return None  # reported when its own turn comes
         if array.shape[-1] != channels:
@@ -393,7 +390,7 @@ def _normal_bank(config, read, pictures, foreground, channels: int) -> Bank:
     with ThreadPoolExecutor() as pool:
         loaded = [one for one in pool.map(load, sorted(set(map(int, picks)))) if one]
     if not loaded:
-        raise DataError(f"no normal picture with {channels} channels for the bank")
+        raise DataError(f"no normal image with {channels} channels for the bank")
     images = np.stack([one.image for one in loaded])
     if loaded[0].foreground is None:
         return Bank(images)

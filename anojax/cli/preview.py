@@ -1,4 +1,4 @@
-"""``anojax preview``: sixteen pictures of the run to come, on one sheet."""
+"""``anojax preview``: sixteen images of the run to come, on one sheet."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "preview",
         help="see 16 examples before a run",
-        description="Make 16 of the pictures that 'anojax synth' would make with the "
+        description="Make 16 of the images that 'anojax synth' would make with the "
         "same arguments, and show them on one sheet: normal, anomalous, outline of the "
         "mask, difference.",
     )
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     output = Path(args.output)
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg") or output.is_dir():
-        raise DataError(f"--output {output}: name a picture that ends in .png or .jpg")
+        raise DataError(f"--output {output}: name an image that ends in .png or .jpg")
     job = prepare(*load_parameters(synthesis_config(args), args.devices))
     quiet = args.quiet or args.json
     if not quiet:
@@ -85,14 +85,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _spread(plan) -> Iterator:
-    """Sixteen jobs of the run: all methods on pictures spread evenly over all."""
-    used = sum(plan.draws_of(i) > 0 for i in range(len(plan.pictures)))
+    """Sixteen jobs of the run: all methods on images spread evenly over all."""
+    used = sum(plan.draws_of(i) > 0 for i in range(len(plan.images)))
     wanted = min(used, -(-EXAMPLES // len(plan.methods)))
     places = {round(i * (used - 1) / max(1, wanted - 1)) for i in range(wanted)}
     chosen = (
         job
         for job in plan.jobs()
-        if job.picture in places and (job.draw_of_picture == 0 or used < wanted)
+        if job.image in places and (job.draw_of_image == 0 or used < wanted)
     )
     for number, job in enumerate(chosen):
         if number == EXAMPLES:

@@ -1,4 +1,4 @@
-"""What a method paints while it is being trained, on a sheet of pictures."""
+"""What a method paints while it is being trained, on a sheet of images."""
 
 from pathlib import Path
 
@@ -30,19 +30,19 @@ def sample_sheets(
 ) -> Sample:
     """What writes ``samples/step_000500.png`` into the folder of a run.
 
-    The Synthesizer works with the averaged parameters on the first pictures of the
+    The Synthesizer works with the averaged parameters on the first images of the
     source (again from the first where there are too few), as examples 0 to count - 1:
     with the same randomness every time, so that sheets differ by what was learned. It
     runs on one device. Where not all masks are full, each stands to the right of its
-    picture.
+    image.
 
     Args:
       task: what is trained.
-      source: its pictures.
+      source: its images.
       folder: of the run.
       seed: of the run.
-      count: pictures on a sheet.
-      bank: for methods that need a texture or another picture.
+      count: images on a sheet.
+      bank: for methods that need a texture or another image.
 
     Raises:
       SettingError: training does not change what the method synthesizes.
@@ -81,7 +81,7 @@ def _first_inputs(source: Source, count: int) -> Inputs:
 
 
 def _tile(images: np.ndarray) -> int:
-    """The longest side, times a whole number where that makes small pictures visible:
+    """The longest side, times a whole number where that makes small images visible:
     no pixel is mixed with others."""
     side = max(images.shape[1:3])
     return side * max(1, TILE_PX // side)

@@ -82,7 +82,7 @@ def _print(name: str, synth) -> None:
     facts.add_column()
     facts.add_row("family", f"{card.paradigm}, {card.family.replace('_', ' ')}")
     needs = "; ".join(NEEDS[need] for need in card.needs)
-    facts.add_row("needs", needs or "nothing beyond the normal pictures")
+    facts.add_row("needs", needs or "nothing beyond the normal images")
     if synth().learns:
         facts.add_row(
             "training",
@@ -93,7 +93,7 @@ def _print(name: str, synth) -> None:
     missing = f" (not: {', '.join(others)})" if others else ""
     facts.add_row("controls", honoured + missing)
     facts.add_row("fidelity", f"{card.fidelity}: {FIDELITY[card.fidelity]}")
-    code = f"{card.code_url} ({card.code_licence or 'no licence stated'})"
+    code = f"{card.code_url} ({card.code_license or 'no license stated'})"
     facts.add_row("public code", code if card.code_url else "none")
     stages = _stages(name, synth)
     if len(stages) > 1:

@@ -1,4 +1,4 @@
-"""``anojax synth``: a folder of normal pictures in, a data set with defects out."""
+"""``anojax synth``: a folder of normal images in, a data set with defects out."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ def register(subparsers) -> None:
     parser: Parser = subparsers.add_parser(
         "synth",
         help="write a data set of synthetic defects",
-        description="Write a data set: normal pictures, defects, exact masks, a "
+        description="Write a data set: normal images, defects, exact masks, a "
         "manifest, a contact sheet and a report. An interrupted run continues when the "
         "same command is given again.",
         lazy_epilog=_methods_help,
@@ -34,7 +34,7 @@ def register(subparsers) -> None:
     add = parser.add_argument
     add("--output", metavar="DIR", required=True, help="folder of the run")
     add("--format", metavar="mvtec|tfds", help="layout of the output (default mvtec)")
-    add("--strict", action="store_true", help="fail on a picture that cannot be used")
+    add("--strict", action="store_true", help="fail on an image that cannot be used")
     add("--overwrite", action="store_true", help="replace the run in --output")
     add_execution(parser)
     add_common(parser)
@@ -44,7 +44,7 @@ def register(subparsers) -> None:
 def _methods_help() -> str:
     from anojax import registry
 
-    lines = ["methods, and the controls they honour:"]
+    lines = ["methods, and the controls they support:"]
     lines += [
         f"  {name:12} {', '.join(card.controls) or '-'}"
         for name, card in registry.cards().items()
@@ -149,7 +149,7 @@ def _write(args, job, run: Path, devices, quiet: bool) -> dict[str, Any]:
     sink.make_folders()
     total = job.plan.total
     if start and not quiet:
-        print(f"continuing after {start} of {total} pictures", flush=True)
+        print(f"continuing after {start} of {total} images", flush=True)
     workers = min(os.cpu_count() or 1, 16)
     jobs = (each for each in job.plan.jobs() if each.index >= start)
     with _bar(total, start, quiet) as advance:
@@ -187,7 +187,7 @@ def _finish(job, run: Path, progress, config_text: str) -> dict[str, Any]:
         _remove_run(run)
         first = left_out[0]
         raise RunError(
-            f"not one picture could be made: {first['source']}: {first['reason']}"
+            f"not one image could be made: {first['source']}: {first['reason']}"
         )
     picked = html.samples(run, SHEET_PER_METHOD)
     if picked:
@@ -201,7 +201,7 @@ def _finish(job, run: Path, progress, config_text: str) -> dict[str, Any]:
         left_out=left_out,
     )
     return {
-        "pictures": written,
+        "images": written,
         "redrawn": sum(t.redrawn for t in tallies.values()),
         "empty": sum(t.empty for t in tallies.values()),
         "left_out": len(left_out),
@@ -218,7 +218,7 @@ def _count(reasons) -> dict[str, int]:
 
 
 class _bar:
-    """A progress bar on stderr; gives the function that counts one picture."""
+    """A progress bar on stderr; gives the function that counts one image."""
 
     def __init__(self, total: int, start: int, quiet: bool):
         self.total, self.start, self.quiet = total, start, quiet
@@ -238,7 +238,7 @@ class _bar:
         start = self.start
 
         class Speed(TextColumn):
-            # Of the whole run: pictures come in bursts, one batch at a time.
+            # Of the whole run: images come in bursts, one batch at a time.
             def render(self, task):
                 rate = (task.completed - start) / (task.elapsed or 1.0)
                 return f"{rate:.0f} images/s"
@@ -281,6 +281,6 @@ def _report(args, run: Path, facts: dict[str, Any], state: str) -> None:
     if "images_per_second" in facts:
         rate, seconds = facts["images_per_second"], facts["seconds"]
         speed = f" in {seconds:.1f} s ({rate:.0f} images/s)"
-    print(f"{state}: {facts['pictures']} pictures{speed}")
+    print(f"{state}: {facts['images']} images{speed}")
     print(f"sheet       {run / SHEET}")
     print(f"report      {run / REPORT}")

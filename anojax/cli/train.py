@@ -11,10 +11,10 @@ from anojax.errors import RunError, SettingError
 
 CONFIG = "config.yaml"
 FOLDERS = {
-    "input": "normal pictures: a folder, a category of a data set, or a whole data set "
+    "input": "normal images: a folder, a category of a data set, or a whole data set "
     "for methods that tell categories apart",
     "exemplars": "real defects with masks",
-    "textures": "texture pictures",
+    "textures": "texture images",
 }
 """The keys of `data` that have a flag of their own."""
 
@@ -357,8 +357,8 @@ def _describe(config, schedule, strategy, words: str, output: str) -> str:
     return "\n".join(
         (
             f"method      {config.method}",
-            f"pictures    {words}",
-            f"steps       {schedule.steps} of {config.batch_size} pictures "
+            f"images    {words}",
+            f"steps       {schedule.steps} of {config.batch_size} images "
             f"({config.length}), seed {config.seed}",
             f"devices     {strategy.shares} shares of a batch ({config.strategy})",
             f"output      {output}",

@@ -45,7 +45,7 @@ class Trained:
     """Nested dictionaries of host arrays."""
 
     def check_fits(self, shape: tuple[int, int, int]) -> None:
-        """Raise unless the detector takes pictures of that height, width and channels.
+        """Raise unless the detector takes images of that height, width and channels.
 
         Nothing is computed: only shapes are followed through the networks.
 
@@ -53,11 +53,11 @@ class Trained:
           AnojaxError: the networks refuse the size, or the model has other arrays than
             the settings of the run ask for.
         """
-        picture = jax.ShapeDtypeStruct(shape, np.float32)
-        kind = "grey" if shape[2] == 1 else "coloured"
-        what = f"{kind} pictures of {shape[0]} x {shape[1]} pixels"
+        image = jax.ShapeDtypeStruct(shape, np.float32)
+        kind = "gray" if shape[2] == 1 else "colored"
+        what = f"{kind} images of {shape[0]} x {shape[1]} pixels"
         try:
-            found, _ = jax.eval_shape(self.detector.score, self.variables, picture)
+            found, _ = jax.eval_shape(self.detector.score, self.variables, image)
         except AnojaxError:
             raise
         except (FlaxError, TypeError, ValueError, KeyError) as error:
@@ -70,7 +70,7 @@ class Trained:
         if found.shape != shape[:2]:
             raise AnojaxError(
                 f"{self.task.name} gives maps of {found.shape} for {what}; "
-                "a map must have the size of its picture"
+                "a map must have the size of its image"
             )
 
 

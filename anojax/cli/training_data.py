@@ -1,4 +1,4 @@
-"""From the `data:` of a training configuration to pictures, bank and test split.
+"""From the `data:` of a training configuration to images, bank and test split.
 
 What the data decide about the method is decided here, too: how many types of defects or
 categories there are is not to be told twice.
@@ -39,16 +39,16 @@ class TrainingData:
     bank: Bank | None
     test: TestSet | None
     words: str
-    """The pictures in words, for the plan that is printed."""
+    """The images in words, for the plan that is printed."""
     synth: Synthesizer
-    """The method, with the settings that follow from the pictures."""
+    """The method, with the settings that follow from the images."""
     files: dict[str, str] = field(default_factory=dict)
     """What the run's folder is to keep about them: name of the file -> content."""
 
 
 @dataclass(frozen=True)
 class OnDemand:
-    """Pictures that are decoded at every visit, because memory does not hold them."""
+    """Images that are decoded at every visit, because memory does not hold them."""
 
     load: Callable[[int], Inputs]
     count: int
@@ -61,23 +61,23 @@ class OnDemand:
 
 
 def check_fits(task: Task, data: TrainingData) -> None:
-    """Follow shapes through the networks, so that pictures that they cannot take are
+    """Follow shapes through the networks, so that images that they cannot take are
     found before anything is written.
 
     Raises:
-      AnojaxError: the task refuses its settings or the pictures' size or channels.
+      AnojaxError: the task refuses its settings or the images' size or channels.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     jax.eval_shape(task.init, key, first_example(data.source, data.bank))
 
 
 def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
-    """Find and read the pictures: of one category, or of all categories of a data set
+    """Find and read the images: of one category, or of all categories of a data set
     for a method that tells them apart (it has the setting ``classes``).
 
     With several categories each is read as if it were alone, with its own foregrounds;
-    folders of masks hold a folder for each. Where some have grey pictures and others
-    coloured ones, all are read as colour.
+    folders of masks hold a folder for each. Where some have gray images and others
+    colored ones, all are read as color.
 
     Raises:
       AnojaxError: there are none, one cannot be used, they differ in their channels,
@@ -97,7 +97,7 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     if config.data.ready is not None:
         return _ready(config, synth)
     if not config.data.input:
-        raise SettingError("the configuration names no pictures; add 'data.input: DIR'")
+        raise SettingError("the configuration names no images; add 'data.input: DIR'")
     sources = _sources(config, synth)
     known = _categories(config, synth, sources)
     if known is not None:
@@ -114,7 +114,7 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         gray = config.data.gray
         test = read_test_set(jobs[0].source.test, config.data.shape, gray=gray)
     height, width = config.data.shape
-    count = sum(len(job.plan.pictures) for job in jobs)
+    count = sum(len(job.plan.images) for job in jobs)
     words = f"{count} in {config.data.input}, {height} x {width}"
     if known is not None:
         words += f", of {', '.join(job.category for job in jobs)}"
@@ -176,10 +176,10 @@ def _known_to_parts(config: TrainConfig, synth: Synthesizer) -> Categories | Non
 
 
 def _channels(config: TrainConfig, sources: Sequence[folders.Source]) -> int:
-    """Of the pictures when all are of one kind: colour, where a category has it."""
+    """Of the images when all are of one kind: color, where a category has it."""
     if config.data.gray:
         return 1
-    first = (records.read_picture(one.paths[0]).array for one in sources)
+    first = (records.read_image(one.paths[0]).array for one in sources)
     return max(array.shape[-1] for array in first)
 
 
@@ -190,7 +190,7 @@ def _job(
     source: folders.Source,
     several: bool,
 ) -> Prepared:
-    """The pictures of one category."""
+    """The images of one category."""
     data = config.data
     same = {f.name for f in dataclasses.fields(SynthConfig)}
     values = {
@@ -231,7 +231,7 @@ def _own_masks(where: str | None, category: str) -> str | None:
 def _bank(synth: Synthesizer, jobs: Sequence[Prepared], channels: int) -> Bank | None:
     if "normal" in synth.needs and len(jobs) > 1:
         raise SettingError(
-            f"{synth.name} takes from other normal pictures, which is not there for "
+            f"{synth.name} takes from other normal images, which is not there for "
             "several categories; give one as data.input"
         )
     need = next((n for n in synth.needs if n in ("texture", "normal")), None)
@@ -250,7 +250,7 @@ def _ready(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 
 
 def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
-    """Real defects alone; whoever also needs normal pictures is not here yet."""
+    """Real defects alone; whoever also needs normal images is not here yet."""
     asked = config.data
     others = ("input", "textures", "region", "ready")
     if given := [name for name in others if getattr(asked, name)]:
@@ -295,9 +295,9 @@ def _for_types(synth: Synthesizer, kinds: tuple[str, ...], config) -> Synthesize
 
 
 def _source(jobs: Sequence[Prepared], pixels: int, channels: int) -> Source:
-    """All pictures: decoded once where memory allows, else when asked for."""
+    """All images: decoded once where memory allows, else when asked for."""
     plans = [job.plan for job in jobs]
-    places = [(plan, i) for plan in plans for i in range(len(plan.pictures))]
+    places = [(plan, i) for plan in plans for i in range(len(plan.images))]
     # One structure for all: where one category has foregrounds, others are all object.
     masked = len(plans) > 1 and any(p.load(0).foreground is not None for p in plans)
 
@@ -306,8 +306,8 @@ def _source(jobs: Sequence[Prepared], pixels: int, channels: int) -> Source:
         one = plan.load(number)
         if one.image.shape[-1] != channels:
             raise DataError(
-                f"{plan.pictures[number]} has {one.image.shape[-1]} channels, the first "
-                f"picture has {channels}; add 'data.gray: true' or sort them apart"
+                f"{plan.images[number]} has {one.image.shape[-1]} channels, the first "
+                f"image has {channels}; add 'data.gray: true' or sort them apart"
             )
         foreground = one.foreground
         if foreground is None and masked:

@@ -1,4 +1,4 @@
-"""``anojax verify RUN``: make every picture again and compare, pixel by pixel."""
+"""``anojax verify RUN``: make every image again and compare, pixel by pixel."""
 
 import argparse
 import dataclasses
@@ -24,14 +24,14 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "verify",
         help="regenerate a run and compare",
-        description="Make the pictures of a finished run again from its manifest and "
+        description="Make the images of a finished run again from its manifest and "
         "config.yaml, and compare them with the files: same pixels, same hashes, "
         "nothing missing. Ends with code 1 if anything differs.",
     )
     parser.add_argument("folder", metavar="RUN", help="folder of the run")
     parser.add_argument("--row", type=int, metavar="N", help="line N of the manifest")
     parser.add_argument(
-        "--input", metavar="DIR", help="where the normal pictures are now"
+        "--input", metavar="DIR", help="where the normal images are now"
     )
     parser.add_argument(
         "--checkpoint", metavar="RUN", help="where the training run is now"
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     rows = _Rows(folder, job.plan, args.row)
     quiet = args.quiet or args.json
     if not quiet:
-        what = "every picture" if args.row is None else f"line {args.row}"
-        print(f"comparing {what} of {folder} with pictures made again", flush=True)
+        what = "every image" if args.row is None else f"line {args.row}"
+        print(f"comparing {what} of {folder} with images made again", flush=True)
         for note in notes:
             print(f"note: {note}", flush=True)
     devices = start_devices(args.devices)
@@ -99,14 +99,14 @@ def _job(folder: Path, moved: dict[str, str | None], devices: int | None):
         raise SettingError(f"{folder} was made without a checkpoint; leave it out")
     moved = {name: path for name, path in moved.items() if path is not None}
     if config.category is None:
-        # Also where the folder of the pictures has another name now.
+        # Also where the folder of the images has another name now.
         moved["category"] = resolved.get("category")
     config = dataclasses.replace(config, **moved)
     job = prepare(*load_parameters(config, devices))
     changed = compare(resolved["pictures"], job.resolved["pictures"])
     if changed:
         raise RunError(
-            f"the pictures in {config.input} are not those of the run "
+            f"the images in {config.input} are not those of the run "
             f"({'; '.join(changed)}); give the right folder with --input"
         )
     other = compare(resolved.get("checkpoint", {}), job.resolved.get("checkpoint", {}))
@@ -178,7 +178,7 @@ def _compare(folder, output, made, line: int, row: dict) -> list[dict[str, Any]]
             return [_problem(line, row, "the mask made again differs")]
         if not np.array_equal(image, final.image):
             return [_problem(line, row, _pixels_differ(image, final.image))]
-        first = made.job.method == 0 and made.job.draw_of_picture == 0
+        first = made.job.method == 0 and made.job.draw_of_image == 0
         if first and not np.array_equal(stored_normal(folder, row), final.normal):
             return [_problem(line, row, f"{row['normal']} is not its source")]
     except AnojaxError as error:
@@ -188,10 +188,10 @@ def _compare(folder, output, made, line: int, row: dict) -> list[dict[str, Any]]
 
 def _pixels_differ(old: np.ndarray, new: np.ndarray) -> str:
     if old.shape != new.shape:
-        return f"the picture made again is {new.shape}, the file is {old.shape}"
+        return f"the image made again is {new.shape}, the file is {old.shape}"
     change = np.abs(old.astype(np.int32) - new.astype(np.int32))
     return (
-        f"the picture made again differs in {int((change > 0).any(-1).sum())} pixels, "
+        f"the image made again differs in {int((change > 0).any(-1).sum())} pixels, "
         f"by up to {int(change.max())}"
     )
 
@@ -211,9 +211,9 @@ def _report(args, count: int, problems: list, quiet: bool) -> int:
             )
         more = f", the first {SHOWN} are listed" if len(problems) > SHOWN else ""
         print(
-            f"anojax: {len(problems)} of {count} pictures differ{more}",
+            f"anojax: {len(problems)} of {count} images differ{more}",
             file=sys.stderr,
         )
     elif not quiet:
-        print(f"all {count} pictures agree")
+        print(f"all {count} images agree")
     return FAILED if problems else 0

@@ -1,1 +1,1 @@
-"""Reading pictures, textures and masks; procedural samples; writing runs."""
+"""Reading images, textures and masks; procedural samples; writing runs."""

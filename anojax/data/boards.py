@@ -1,6 +1,6 @@
-"""A procedural circuit board: one fixed layout, seen anew in every picture.
+"""A procedural circuit board: one fixed layout, seen anew in every image.
 
-The layout is a table of boxes (y, x, height, width) in fractions of the picture.
+The layout is a table of boxes (y, x, height, width) in fractions of the image.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from anojax.data.scene import Drawing, Shape, chance, colours, finished, posed, shadow
+from anojax.data.scene import Drawing, Shape, chance, colors, finished, posed, shadow
 from anojax.ops.geometry import sample
 from anojax.ops.procedural import (
     boxes,
@@ -27,7 +27,7 @@ from anojax.ops.procedural import (
     strokes,
 )
 
-Picture = Float[Array, "h w 3"]
+Image = Float[Array, "h w 3"]
 Field = Float[Array, "h w"]
 BOARD = np.array([[0.0, 0.0, 0.68, 0.88]], np.float32)
 HOLES = [(y, x) for y in (-0.295, 0.295) for x in (-0.395, 0.395)]
@@ -120,30 +120,30 @@ def _vias() -> np.ndarray:
     return np.concatenate([drawn, np.zeros((46, 2))], axis=1).astype(np.float32)
 
 
-def _copper(y: Field, x: Field, weave: Field) -> Picture:
+def _copper(y: Field, x: Field, weave: Field) -> Image:
     """Solder mask over traces, vias with gold rims, pads."""
-    mask = ramp(0.5 + 0.07 * weave, colours((0.0, 0.2, 0.11), (0.03, 0.36, 0.2)))
+    mask = ramp(0.5 + 0.07 * weave, colors((0.0, 0.2, 0.11), (0.03, 0.36, 0.2)))
     runs = strokes(y, x, jnp.asarray(_traces()))
     green = rgb((0.1, 0.47, 0.28))
     # Copper floods the quiet corner; a clearance follows every run.
     flood = cover(
         boxes(y, x, np.array([[0.21, -0.245, 0.2, 0.17]], np.float32), rounding=0.01)
     )
-    picture = paint(mask, 0.55 * flood, green)
-    picture = paint(picture, cover(runs - 0.0036), green)
+    image = paint(mask, 0.55 * flood, green)
+    image = paint(image, cover(runs - 0.0036), green)
     vias = strokes(y, x, jnp.asarray(_vias()[:, [0, 1, 0, 1]]))
-    picture = paint(picture, cover(vias - 0.0085), rgb((0.72, 0.62, 0.34)))
-    return paint(picture, cover(vias - 0.0035), rgb((0.08, 0.08, 0.06)))
+    image = paint(image, cover(vias - 0.0085), rgb((0.72, 0.62, 0.34)))
+    return paint(image, cover(vias - 0.0035), rgb((0.08, 0.08, 0.06)))
 
 
-def _print(picture: Picture, y: Field, x: Field) -> Picture:
+def _print(image: Image, y: Field, x: Field) -> Image:
     """White outlines and marks."""
     frames = [(*PROCESSOR[:2], 0.29, 0.29), (*DRIVER[:2], 0.165, 0.185)]
     frames += [(*CRYSTAL[:2], 0.175, 0.085), (-0.022, -0.364, 0.4, 0.1)]
     edge = jnp.min(
         jnp.stack([jnp.abs(boxes(y, x, np.array([f], np.float32))) for f in frames]), 0
     )
-    picture = paint(picture, 0.85 * cover(edge - 0.0022), rgb((0.88, 0.9, 0.86)))
+    image = paint(image, 0.85 * cover(edge - 0.0022), rgb((0.88, 0.9, 0.86)))
     marks = [
         (-0.297 + 0.018 * (i % 2), -0.16 + 0.013 * i, 0.008, 0.009) for i in range(22)
     ]
@@ -156,44 +156,44 @@ def _print(picture: Picture, y: Field, x: Field) -> Picture:
         for i in range(24)
     ]
     text = cover(boxes(y, x, np.array(marks, np.float32)))
-    return paint(picture, 0.85 * text, rgb((0.88, 0.9, 0.86)))
+    return paint(image, 0.85 * text, rgb((0.88, 0.9, 0.86)))
 
 
-def _parts(picture: Picture, y: Field, x: Field, glint: Field) -> Picture:
+def _parts(image: Image, y: Field, x: Field, glint: Field) -> Image:
     """Metal, ceramic and plastic parts, each with its small shadow."""
     tin = 0.66 + 0.2 * glint
     metal = tin[..., None] * rgb((1.0, 1.0, 1.02))
     gold = tin[..., None] * rgb((1.08, 0.88, 0.47))
     header = boxes(y, x, _header(), rounding=0.012)
-    picture = paint(picture, cover(header), gold)
+    image = paint(image, cover(header), gold)
     middles = _header() * np.array([1, 1, 0.42, 0.42], np.float32)
-    picture = paint(
-        picture, cover(boxes(y, x, middles, rounding=0.005)), rgb((0.07, 0.06, 0.04))
+    image = paint(
+        image, cover(boxes(y, x, middles, rounding=0.005)), rgb((0.07, 0.06, 0.04))
     )
     bodies = np.array([PROCESSOR, DRIVER], np.float32)
     ends = np.array(CHIPS, np.float32)
     solid = np.concatenate([bodies, ends, np.array([CRYSTAL], np.float32)])
-    picture = picture * shadow(boxes(y - 0.006, x - 0.006, solid), 0.5, 0.01)[..., None]
-    picture = paint(picture, cover(boxes(y, x, _pins())), metal)
-    picture = paint(picture, cover(boxes(y, x, ends, rounding=0.003)), metal)
+    image = image * shadow(boxes(y - 0.006, x - 0.006, solid), 0.5, 0.01)[..., None]
+    image = paint(image, cover(boxes(y, x, _pins())), metal)
+    image = paint(image, cover(boxes(y, x, ends, rounding=0.003)), metal)
     tall = ends[:, 2:3] > ends[:, 3:4]
     waist = ends * np.where(tall, [[1, 1, 0.5, 1]], [[1, 1, 1, 0.5]])
     ceramic = boxes(y, x, waist[:6].astype(np.float32))
-    picture = paint(picture, cover(ceramic), rgb((0.58, 0.44, 0.29)))
+    image = paint(image, cover(ceramic), rgb((0.58, 0.44, 0.29)))
     resistor = boxes(y, x, waist[6:].astype(np.float32))
-    picture = paint(picture, cover(resistor), rgb((0.05, 0.05, 0.055)))
+    image = paint(image, cover(resistor), rgb((0.05, 0.05, 0.055)))
     case = boxes(y, x, bodies, rounding=0.004)
     bevel = step(-0.008, 0.0, case)
     plastic = (0.105 + 0.05 * glint + 0.05 * bevel)[..., None] * rgb((1.0, 1.0, 1.04))
-    picture = paint(picture, cover(case), plastic)
+    image = paint(image, cover(case), plastic)
     dot = disk(y, x, (PROCESSOR[0] - 0.075, PROCESSOR[1] - 0.075), 0.009)
     dot = jnp.minimum(dot, disk(y, x, (DRIVER[0] + 0.022, DRIVER[1] - 0.062), 0.007))
-    picture = paint(picture, cover(dot), rgb((0.25, 0.25, 0.26)))
+    image = paint(image, cover(dot), rgb((0.25, 0.25, 0.26)))
     words = [(-0.06, -0.125 + 0.0125 * i, 0.016, 0.008) for i in range(8)]
     words += [(-0.03, -0.125 + 0.0125 * i, 0.012, 0.007) for i in range(6)]
     words += [(0.195, 0.155 + 0.0125 * i, 0.014, 0.008) for i in range(6)]
-    picture = paint(
-        picture,
+    image = paint(
+        image,
         0.6 * cover(boxes(y, x, np.array(words, np.float32))),
         rgb((0.6, 0.6, 0.6)),
     )
@@ -204,14 +204,14 @@ def _parts(picture: Picture, y: Field, x: Field, glint: Field) -> Picture:
         + 0.2 * step(-0.012, 0.0, can)
         - 0.14 * step(-0.02, -0.012, can)
     )
-    return paint(picture, cover(can), dome[..., None] * rgb((1.0, 0.99, 0.96)))
+    return paint(image, cover(can), dome[..., None] * rgb((1.0, 0.99, 0.96)))
 
 
-def _capacitors(picture: Picture, y: Field, x: Field) -> Picture:
+def _capacitors(image: Image, y: Field, x: Field) -> Image:
     for cy, cx, radius in CAPACITORS:
         far = disk(y, x, (cy, cx), radius)
-        picture = (
-            picture
+        image = (
+            image
             * shadow(disk(y - 0.012, x - 0.012, (cy, cx), radius), 0.6, 0.018)[
                 ..., None
             ]
@@ -220,20 +220,18 @@ def _capacitors(picture: Picture, y: Field, x: Field) -> Picture:
         top = 0.68 - 0.12 * lamp + 0.2 * jnp.exp(-(((lamp + 0.35) / 0.3) ** 2))
         rim = jnp.exp(-(((far + 0.008) / 0.004) ** 2)) * 0.3
         stripe = step(0.55, 0.6, -(x - cx) / radius)
-        picture = paint(
-            picture, cover(far), (top - rim)[..., None] * rgb((1.0, 1.0, 1.01))
-        )
-        picture = paint(picture, cover(far + 0.006) * stripe, rgb((0.1, 0.1, 0.13)))
+        image = paint(image, cover(far), (top - rim)[..., None] * rgb((1.0, 1.0, 1.01)))
+        image = paint(image, cover(far + 0.006) * stripe, rgb((0.1, 0.1, 0.13)))
         cross = jnp.minimum(jnp.abs(y - cy), jnp.abs(x - cx)) - 0.0012
-        picture = paint(
-            picture, 0.35 * cover(cross) * cover(far + 0.02), rgb((0.3, 0.3, 0.3))
+        image = paint(
+            image, 0.35 * cover(cross) * cover(far + 0.02), rgb((0.3, 0.3, 0.3))
         )
-    return picture
+    return image
 
 
 @partial(jax.jit, static_argnums=0)
 def _artwork(side: int) -> Float[Array, "h w 6"]:
-    """The board straight on: its colour in the dark, and what a lamp adds."""
+    """The board straight on: its color in the dark, and what a lamp adds."""
     y, x = grid((side, side))
     weave = jnp.zeros_like(y)
     bare = _print(_copper(y, x, weave), y, x)
@@ -252,7 +250,7 @@ def _artwork(side: int) -> Float[Array, "h w 6"]:
 def circuit_board(shape: Shape) -> Callable[[Key[Array, ""]], Drawing]:
     """A populated green board with four mounting holes, on a pale mat.
 
-    The layout is drawn once per size, at twice the resolution; a picture samples it.
+    The layout is drawn once per size, at twice the resolution; an image samples it.
     """
     side = 2 * shape[0]
     artwork = _artwork(side)
@@ -269,12 +267,10 @@ def circuit_board(shape: Shape) -> Callable[[Key[Array, ""]], Drawing]:
         seen = sample(artwork, at_y, at_x, fill=None)
         weave = fractal(raw[0], slope=0.6, coarsest=12.0)
         shine = (0.7 * lamp + 0.03 * weave)[..., None]
-        picture = (
-            seen[..., :3] * (1.0 + 0.03 * weave)[..., None] + shine * seen[..., 3:]
-        )
+        image = seen[..., :3] * (1.0 + 0.03 * weave)[..., None] + shine * seen[..., 3:]
         mat = 0.79 + 0.012 * fractal(raw[1], slope=0.3, coarsest=20.0) - 0.05 * room_y
         below = boxes(y - 0.012, x - 0.008, BOARD, rounding=0.025)
         mat = (mat * shadow(below, 0.45, 0.016))[..., None] * rgb((1.0, 0.99, 0.97))
-        return finished(mat, picture, distance, raw[2], dice)
+        return finished(mat, image, distance, raw[2], dice)
 
     return draw

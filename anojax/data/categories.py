@@ -19,8 +19,8 @@ class Categories:
 
     names: tuple[str, ...]
     channels: int
-    """Of the pictures that the network takes: where it is 3, grey ones are read as
-    colour."""
+    """Of the images that the network takes: where it is 3, gray ones are read as
+    color."""
 
     def __post_init__(self):
         if len(set(self.names)) != len(self.names):

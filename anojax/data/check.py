@@ -10,20 +10,20 @@ from pathlib import Path
 
 import jax
 
-from anojax.data.folders import Source, discover, find_pictures
+from anojax.data.folders import Source, discover, find_images
 from anojax.data.foregrounds import foregrounds
 from anojax.data.records import (
     Size,
     extent,
     mask_values,
-    read_picture,
+    read_image,
     to_8bit,
 )
 from anojax.data.textures import FOLDER_LIMIT, PROCEDURAL_COUNT
 from anojax.errors import DataError
 
 LEVELS = ("error", "warning", "note", "ok")
-FEW_PICTURES = 20
+FEW_IMAGES = 20
 # Float32 planes per channel and pixel taken to live at once in a compiled batch: an
 # assumption on the safe side, not a measurement.
 PLANES = 20
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What stays of a picture after looking at it."""
+    """What stays of an image after looking at it."""
 
     path: Path
     shape: tuple[int, int] = (0, 0)
@@ -95,10 +95,10 @@ def check(
 
 def _look(path: Path) -> _Seen:
     try:
-        picture = read_picture(path)
+        image = read_image(path)
     except DataError as error:
         return _Seen(path, problem=str(error))
-    array = picture.array
+    array = image.array
     h, w, channels = array.shape
     digest = hashlib.blake2b(array.tobytes(), digest_size=16)
     digest.update(repr((array.shape, array.dtype.str)).encode())
@@ -107,7 +107,7 @@ def _look(path: Path) -> _Seen:
         and (array[..., 1] == array[..., 2]).all()
     )
     return _Seen(
-        path, (h, w), channels, picture.bits, picture.stored, equal, digest.hexdigest()
+        path, (h, w), channels, image.bits, image.stored, equal, digest.hexdigest()
     )
 
 
@@ -119,17 +119,15 @@ def _named(paths: Sequence[Path]) -> str:
 def _layout(source: Source) -> Iterator[Finding]:
     defects = Counter(t.defect for t in source.test)
     tests = ", ".join(f"{n} {name}" for name, n in sorted(defects.items()))
-    what = (
-        f"{len(source.paths)} normal pictures of '{source.category}', {source.layout}"
-    )
-    what += f" layout; test: {tests}" if tests else " layout; no test pictures"
+    what = f"{len(source.paths)} normal images of '{source.category}', {source.layout}"
+    what += f" layout; test: {tests}" if tests else " layout; no test images"
     yield Finding("ok", what, str(source.root))
-    if len(source.paths) < FEW_PICTURES:
+    if len(source.paths) < FEW_IMAGES:
         yield Finding(
             "warning",
-            f"only {len(source.paths)} normal pictures",
+            f"only {len(source.paths)} normal images",
             str(source.root),
-            f"take at least {FEW_PICTURES}; methods that copy from other normal pictures "
+            f"take at least {FEW_Images}; methods that copy from other normal images "
             "(nsa, cutpaste) repeat themselves with few",
         )
 
@@ -140,7 +138,7 @@ def _unreadable(seen: list[_Seen], source: Source) -> Iterator[Finding]:
     if broken and not any(not s.problem for s in seen if s.path in train):
         yield Finding(
             "error",
-            f"none of the {len(train)} normal pictures can be read: {broken[0].problem}",
+            f"none of the {len(train)} normal images can be read: {broken[0].problem}",
             str(source.root),
             "give another --input",
         )
@@ -158,7 +156,7 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
         heights, widths = zip(*sizes, strict=True)
         yield Finding(
             "note",
-            f"{len(sizes)} picture sizes, {min(heights)}-{max(heights)} high and "
+            f"{len(sizes)} image sizes, {min(heights)}-{max(heights)} high and "
             f"{min(widths)}-{max(widths)} wide",
             _named([s.path for s in good]),
             "all are resized to --size; --native brings results back to their own size",
@@ -168,30 +166,30 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
         rare = min(channels, key=channels.get)
         yield Finding(
             "warning",
-            f"{channels[1]} grey and {channels[3]} colour pictures are mixed",
+            f"{channels[1]} gray and {channels[3]} color images are mixed",
             _named([s.path for s in good if s.channels == rare]),
-            "use --gray to treat all of them as grey",
+            "use --gray to treat all of them as gray",
         )
     fake = [s.path for s in good if s.equal]
     if fake and not gray:
         yield Finding(
             "note",
-            f"{len(fake)} of {len(good)} pictures are grey but stored with three channels",
+            f"{len(fake)} of {len(good)} images are gray but stored with three channels",
             _named(fake),
-            "use --gray: grey textures, a third of the memory",
+            "use --gray: gray textures, a third of the memory",
         )
     deep = [s.path for s in good if s.bits == 16]
     if deep:
         yield Finding(
             "note",
-            f"{len(deep)} pictures have 16 bits per channel",
+            f"{len(deep)} images have 16 bits per channel",
             _named(deep),
             "they are synthesized at 8 bits; --native keeps 16 outside the defects",
         )
     alpha = [s.path for s in good if s.stored in ("RGBA", "LA", "PA")]
     if alpha:
         yield Finding(
-            "note", f"{len(alpha)} pictures have an alpha channel", _named(alpha),
+            "note", f"{len(alpha)} images have an alpha channel", _named(alpha),
             "it is ignored",
         )  # fmt: skip
 
@@ -202,7 +200,7 @@ def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
     if leaked:
         yield Finding(
             "warning",
-            f"{len(leaked)} test pictures are also training pictures, pixel by pixel "
+            f"{len(leaked)} test images are also training images, pixel by pixel "
             f"(the first is {known[leaked[0].digest]})",
             _named([s.path for s in leaked]),
             "remove them from one of the two: scores on them mean nothing",
@@ -212,25 +210,25 @@ def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
         count = Counter(s.digest for s in train if not s.problem)
         again = [s.path for s in train if count.get(s.digest, 0) > 1]
         yield Finding(
-            "note", f"{copies} normal pictures repeat another one", _named(again),
+            "note", f"{copies} normal images repeat another one", _named(again),
             "remove the copies",
         )  # fmt: skip
 
 
 def _truth(source: Source, test: list[_Seen]) -> Iterator[Finding]:
-    """Masks of the test pictures."""
+    """Masks of the test images."""
     lost = [t.path for t in source.test if t.defect != "good" and t.mask is None]
     if lost:
         yield Finding(
-            "warning", f"{len(lost)} defect pictures have no mask", _named(lost),
+            "warning", f"{len(lost)} defect images have no mask", _named(lost),
             f"add it below {source.root / 'ground_truth'}",
         )  # fmt: skip
     used = {t.mask for t in source.test}
     orphans = [m for m in source.masks if m not in used]
     if orphans:
         yield Finding(
-            "warning", f"{len(orphans)} masks have no picture", _named(orphans),
-            "rename them as their pictures, or remove them",
+            "warning", f"{len(orphans)} masks have no image", _named(orphans),
+            "rename them as their images, or remove them",
         )  # fmt: skip
     shapes = {s.path: s.shape for s in test}
     pairs = [(t.mask, shapes[t.path]) for t in source.test if t.mask is not None]
@@ -238,7 +236,7 @@ def _truth(source: Source, test: list[_Seen]) -> Iterator[Finding]:
 
 
 def _extra_masks(kind: str, where, train: list[_Seen]) -> Iterator[Finding]:
-    """Masks given for the normal pictures: one file, or a folder of one each."""
+    """Masks given for the normal images: one file, or a folder of one each."""
     if where is None:
         return
     good = [s for s in train if not s.problem]
@@ -248,7 +246,7 @@ def _extra_masks(kind: str, where, train: list[_Seen]) -> Iterator[Finding]:
         )
         return
     try:
-        masks = {p.stem: p for p in find_pictures(where)}
+        masks = {p.stem: p for p in find_images(where)}
     except DataError as error:
         yield Finding("error", str(error), str(where), f"give another --{kind}")
         return
@@ -258,7 +256,7 @@ def _extra_masks(kind: str, where, train: list[_Seen]) -> Iterator[Finding]:
     lost = [s.path for mask, s in pairs if mask is None]
     if lost:
         yield Finding(
-            "error", f"{len(lost)} pictures have no {kind} mask", _named(lost),
+            "error", f"{len(lost)} images have no {kind} mask", _named(lost),
             f"add a mask of the same name to {where}",
         )  # fmt: skip
     yield from _masks([(mask, s.shape) for mask, s in pairs if mask is not None], kind)
@@ -278,12 +276,12 @@ def _masks(pairs: list[tuple[Path, tuple[int, int]]], kind: str) -> Iterator[Fin
 def _flaws(path: Path, shape: tuple[int, int], kind: str) -> list[tuple[str, str, str]]:
     flaws = []
     try:
-        array = read_picture(path).array
+        array = read_image(path).array
     except DataError:
         return [("error", "cannot be read", "export them again as PNG")]
     if shape != (0, 0) and array.shape[:2] != shape:
         flaws.append(
-            ("error", "have another size than their picture", "export them at its size")
+            ("error", "have another size than their image", "export them at its size")
         )
     if path.suffix.lower() in (".jpg", ".jpeg"):
         flaws.append(
@@ -304,7 +302,7 @@ def _flaws(path: Path, shape: tuple[int, int], kind: str) -> list[tuple[str, str
         flaws.append(
             (
                 "warning",
-                "mark more than half of the picture, so they look inverted",
+                "mark more than half of the image, so they look inverted",
                 "save them white on the defect, black elsewhere",
             )
         )
@@ -320,7 +318,7 @@ def _foreground(mode, source: Source, train: list[_Seen]) -> Iterator[Finding]:
         return
     fix = ""
     if str(mode) == "auto" and source.foreground is not None:
-        fix = f"exact masks lie beside the pictures: --foreground {source.foreground}"
+        fix = f"exact masks lie beside the images: --foreground {source.foreground}"
     yield Finding(
         "note" if fix else "ok",
         f"foreground: {foregrounds(good, mode).sentence}",
@@ -334,7 +332,7 @@ def _textures(folder) -> Iterator[Finding]:
         yield Finding("ok", f"{PROCEDURAL_COUNT} procedural textures", "built in")
         return
     try:
-        count = len(find_pictures(folder))
+        count = len(find_images(folder))
     except DataError as error:
         yield Finding(
             "error", str(error), str(folder),
@@ -349,9 +347,9 @@ def _memory(
     train: list[_Seen], gray: bool, shape: tuple[int, int], batch: int
 ) -> Iterator[Finding]:
     """A rough upper bound of what a batch and the banks take, and what there is."""
-    colour = not gray and any(s.channels == 3 for s in train)
-    per_picture = shape[0] * shape[1] * (3 if colour else 1)
-    needed = batch * per_picture * 4 * PLANES + 2 * FOLDER_LIMIT * per_picture
+    color = not gray and any(s.channels == 3 for s in train)
+    per_image = shape[0] * shape[1] * (3 if color else 1)
+    needed = batch * per_image * 4 * PLANES + 2 * FOLDER_LIMIT * per_image
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

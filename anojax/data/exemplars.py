@@ -1,6 +1,6 @@
-"""Real defects to learn from: the first few pictures of every type, with their masks.
+"""Real defects to learn from: the first few images of every type, with their masks.
 
-The choice is a split: pictures that are not chosen stay unseen, so that they can tell
+The choice is a split: images that are not chosen stay unseen, so that they can tell
 what the method has learned. The list of chosen files is kept with the run.
 """
 
@@ -14,40 +14,40 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from anojax.data.layouts import GOOD, TestPicture, listing, natural
+from anojax.data.layouts import GOOD, TestImage, listing, natural
 from anojax.data.testfolder import check_masks, find_source
-from anojax.data.testset import read_test_picture
+from anojax.data.testset import read_test_image
 from anojax.errors import DataError
 from anojax.types import Exemplar, Inputs
 
 FILE = "exemplars.json"
 UNNAMED = "defect"
-"""The type of pictures that lie in ``images`` itself."""
+"""The type of images that lie in ``images`` itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Exemplars:
-    """The chosen pictures of all types, of one size: a source for training."""
+    """The chosen images of all types, of one size: a source for training."""
 
     images: UInt8[np.ndarray, "n h w c"]
     masks: UInt8[np.ndarray, "n h w 1"]
     """0 or 1."""
     labels: Int32[np.ndarray, " n"]
-    """Class of each picture's defect: 1 is the first of `defects`."""
-    pictures: tuple[TestPicture, ...]
+    """Class of each image's defect: 1 is the first of `defects`."""
+    files: tuple[TestImage, ...]
     """The files."""
     folder: Path
 
     @property
     def defects(self) -> tuple[str, ...]:
         """The types, in natural order of their names."""
-        return tuple(dict.fromkeys(one.defect for one in self.pictures))
+        return tuple(dict.fromkeys(one.defect for one in self.files))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Inputs:
-        """The defect's picture, also as an exemplar with its mask, and its class."""
+        """The defect's image, also as an exemplar with its mask, and its class."""
         image = self.images[index]
         return Inputs(
             image=image,
@@ -65,7 +65,7 @@ class Exemplars:
                 "label": int(label),
                 "sha256": digest(one.path),
             }
-            for one, label in zip(self.pictures, self.labels, strict=True)
+            for one, label in zip(self.files, self.labels, strict=True)
         ]
         return json.dumps({"folder": str(self.folder), "exemplars": rows}, indent=1)
 
@@ -77,7 +77,7 @@ def read_exemplars(
     per_defect: int = 5,
     gray: bool = False,
 ) -> Exemplars:
-    """Choose and read real defects: pictures bilinear, masks nearest.
+    """Choose and read real defects: images bilinear, masks nearest.
 
     Args:
       folder: of a category in any layout of `layouts.LAYOUTS`, or of ``test/<defect>``
@@ -88,22 +88,22 @@ def read_exemplars(
       gray: treat all as single-channel.
 
     Raises:
-      DataError: no defects, a picture without its mask or a mask without its picture,
-        fewer than `per_defect` of a type, an empty mask, or grey beside colour.
+      DataError: no defects, an image without its mask or a mask without its image,
+        fewer than `per_defect` of a type, an empty mask, or gray beside color.
     """
     folder = Path(folder).expanduser().resolve()
     chosen = choose(find_exemplars(folder), per_defect, folder)
-    read = [read_test_picture(one, shape, gray) for one in chosen]
+    read = [read_test_image(one, shape, gray) for one in chosen]
     for one, (image, mask) in zip(chosen, read, strict=True):
         if not mask.any():
             raise DataError(
                 f"mask {one.mask} marks no defect at {shape[0]} x {shape[1]} pixels; "
-                "remove it with its picture, or work at a larger size"
+                "remove it with its image, or work at a larger size"
             )
         if image.shape != read[0][0].shape:
             raise DataError(
                 f"{one.path} has {image.shape[-1]} channels, the first exemplar has "
-                f"{read[0][0].shape[-1]}; treat all as grey, or sort them apart"
+                f"{read[0][0].shape[-1]}; treat all as gray, or sort them apart"
             )
     images, masks = zip(*read, strict=True)
     names = list(dict.fromkeys(one.defect for one in chosen))
@@ -111,17 +111,17 @@ def read_exemplars(
         images=np.stack(images),
         masks=np.stack(masks)[..., None].astype(np.uint8),
         labels=np.array([names.index(one.defect) + 1 for one in chosen], np.int32),
-        pictures=chosen,
+        files=chosen,
         folder=folder,
     )
 
 
-def find_exemplars(folder: Path) -> tuple[TestPicture, ...]:
+def find_exemplars(folder: Path) -> tuple[TestImage, ...]:
     """All real defects that a folder holds; see `read_exemplars`."""
     plain = not (folder / "test").is_dir() and (folder / "images").is_dir()
     if plain and (folder / "masks").is_dir():
         every, masks = _side_by_side(folder / "images", folder / "masks")
-        where = {"pictures": "images", "truth": "masks"}
+        where = {"images": "images", "truth": "masks"}
         normal = set()
     else:
         source = find_source(folder)
@@ -130,7 +130,7 @@ def find_exemplars(folder: Path) -> tuple[TestPicture, ...]:
     found = tuple(one for one in every if one.defect != GOOD)
     if not found:
         raise DataError(
-            f"{folder} holds no defects; expected pictures under test/<defect> with "
+            f"{folder} holds no defects; expected images under test/<defect> with "
             "masks under ground_truth/<defect>, or under images with masks under masks"
         )
     check_masks(found, masks, folder, normal=normal, **where)
@@ -138,7 +138,7 @@ def find_exemplars(folder: Path) -> tuple[TestPicture, ...]:
 
 
 def _side_by_side(images: Path, masks: Path):
-    """Pictures with masks of the same name, with or without ``_mask`` or ``_gt``."""
+    """Images with masks of the same name, with or without ``_mask`` or ``_gt``."""
     every = listing(masks)
     by_name = {path.relative_to(masks).with_suffix(""): path for path in every}
     found = []
@@ -147,14 +147,14 @@ def _side_by_side(images: Path, masks: Path):
         names = (inner.with_name(inner.stem + end) for end in ("_mask", "", "_gt"))
         mask = next((by_name[name] for name in names if name in by_name), None)
         defect = inner.parts[0] if len(inner.parts) > 1 else UNNAMED
-        found.append(TestPicture(path, defect, mask))
+        found.append(TestImage(path, defect, mask))
     return tuple(found), tuple(every)
 
 
 def choose(
-    found: Sequence[TestPicture], per_defect: int, folder: Path
-) -> tuple[TestPicture, ...]:
-    """The first of every type, types and pictures in natural order of their names.
+    found: Sequence[TestImage], per_defect: int, folder: Path
+) -> tuple[TestImage, ...]:
+    """The first of every type, types and images in natural order of their names.
 
     Raises:
       DataError: there are fewer of a type.

@@ -2,7 +2,7 @@
 
 The encoder is a page of numpy and zlib because it is the bottleneck of a run: one
 filter for every row ("up", the difference from the row above) at zlib level 1 takes
-0.9 ms for a grey 256 x 256 picture, where Pillow takes 2.3 ms at its fastest level and
+0.9 ms for a gray 256 x 256 image, where Pillow takes 2.3 ms at its fastest level and
 11 ms at its default one, for files of the same size up to 15 %. Both numpy and zlib
 release the interpreter lock, so threads encode in parallel. The bytes depend on zlib
 alone.
@@ -21,25 +21,25 @@ from anojax.errors import DataError, RunError
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 
-_COLOUR_TYPE = {1: 0, 3: 2}
+_COLOR_TYPE = {1: 0, 3: 2}
 _UP = 2
 
 
-def encode_png(picture: Pixels, *, level: int = 1) -> bytes:
-    """A picture as PNG, 8 or 16 bits, grey (C = 1) or RGB (C = 3).
+def encode_png(image: Pixels, *, level: int = 1) -> bytes:
+    """An image as PNG, 8 or 16 bits, gray (C = 1) or RGB (C = 3).
 
     Args:
-      picture: ``[H, W, C]`` uint8 or uint16.
+      image: ``[H, W, C]`` uint8 or uint16.
       level: of zlib, 0 (stored) to 9 (smallest).
     """
-    height, width, channels = picture.shape
-    if channels not in _COLOUR_TYPE or picture.dtype not in (np.uint8, np.uint16):
+    height, width, channels = image.shape
+    if channels not in _COLOR_TYPE or image.dtype not in (np.uint8, np.uint16):
         raise DataError(
             f"a PNG takes 1 or 3 channels of 8 or 16 bits, "
-            f"this picture has {channels} of {picture.dtype}"
+            f"this image has {channels} of {image.dtype}"
         )
-    big_endian = picture.dtype.newbyteorder(">")
-    rows = np.ascontiguousarray(picture, big_endian).view(np.uint8).reshape(height, -1)
+    big_endian = image.dtype.newbyteorder(">")
+    rows = np.ascontiguousarray(image, big_endian).view(np.uint8).reshape(height, -1)
     filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
     filtered[:, 0] = _UP
     filtered[0, 1:] = rows[0]
@@ -48,8 +48,8 @@ def encode_png(picture: Pixels, *, level: int = 1) -> bytes:
         ">IIBBBBB",
         width,
         height,
-        8 * picture.dtype.itemsize,
-        _COLOUR_TYPE[channels],
+        8 * image.dtype.itemsize,
+        _COLOR_TYPE[channels],
         *(0, 0, 0),
     )
     # memLevel 9: larger hash table, 10 % faster at the same size.
@@ -71,8 +71,8 @@ def decode_png(data: bytes) -> Pixels:
       DataError: the file is broken or was made by another program.
     """
     try:
-        width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
-        channels = {code: c for c, code in _COLOUR_TYPE.items()}[colour]
+        width, height, bits, color = struct.unpack(">IIBB", data[16:26])
+        channels = {code: c for c, code in _COLOR_TYPE.items()}[color]
         (length,) = struct.unpack(">I", data[33:37])
         filtered = np.frombuffer(zlib.decompress(data[41 : 41 + length]), np.uint8)
         filtered = filtered.reshape(height, -1)

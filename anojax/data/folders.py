@@ -1,16 +1,16 @@
-"""Finding pictures in folders, and the layout of the data set they belong to."""
+"""Finding images in folders, and the layout of the data set they belong to."""
 
 from pathlib import Path
 
-from anojax.data.layouts import LAYOUTS, Source, TestPicture, listing, natural
+from anojax.data.layouts import LAYOUTS, Source, TestImage, listing, natural
 from anojax.data.records import EXTENSIONS
 from anojax.errors import DataError, did_you_mean
 
-__all__ = ["Source", "TestPicture", "discover", "discover_all", "find_pictures"]
+__all__ = ["Source", "TestImage", "discover", "discover_all", "find_images"]
 
 
-def find_pictures(folder: str | Path) -> list[Path]:
-    """All pictures below a folder, by extension, in natural order of their names.
+def find_images(folder: str | Path) -> list[Path]:
+    """All images below a folder, by extension, in natural order of their names.
 
     Hidden files and folders are skipped; names that differ only in their numbers come
     in the order of the numbers. A missing or empty folder is a `DataError`.
@@ -23,15 +23,15 @@ def find_pictures(folder: str | Path) -> list[Path]:
 
 
 def discover(folder: str | Path, layout: str = "auto") -> Source:
-    """The normal pictures of the category that `folder` points at.
+    """The normal images of the category that `folder` points at.
 
     Args:
-      folder: the folder of a category, or the folder of its training pictures, or any
-        folder of pictures.
+      folder: the folder of a category, or the folder of its training images, or any
+        folder of images.
       layout: one of `layouts.LAYOUTS`, or "auto" for the first that fits.
 
     Raises:
-      DataError: no such folder, no picture in it, another layout, or a data set of
+      DataError: no such folder, no image in it, another layout, or a data set of
         several categories, of which one must be chosen.
     """
     found = discover_all(folder, layout)
@@ -45,14 +45,14 @@ def discover(folder: str | Path, layout: str = "auto") -> Source:
 
 
 def discover_all(folder: str | Path, layout: str = "auto") -> tuple[Source, ...]:
-    """The normal pictures of every category, in natural order of their folders.
+    """The normal images of every category, in natural order of their folders.
 
     Args:
       folder: as for `discover`, or the folder in which the categories lie.
       layout: of all of them; see `discover`.
 
     Raises:
-      DataError: no such folder, no picture in it or in a category, another layout.
+      DataError: no such folder, no image in it or in a category, another layout.
     """
     folder = _existing(folder)
     if layout != "auto" and layout not in LAYOUTS:
@@ -97,4 +97,4 @@ def _existing(folder: str | Path) -> Path:
 
 def _nothing_in(folder: Path) -> str:
     kinds = ", ".join(e[1:] for e in EXTENSIONS)
-    return f"there is no picture in {folder}; anojax reads {kinds}"
+    return f"there is no image in {folder}; anojax reads {kinds}"

@@ -1,9 +1,9 @@
-"""Where the object is, decided once for all pictures of a category.
+"""Where the object is, decided once for all images of a category.
 
-A defect belongs on the object, not on the table beside it. But pictures of a material
+A defect belongs on the object, not on the table beside it. But images of a material
 have no table, and a threshold would still find something in them. So "auto" first asks
-whether (nearly) all pictures show an object on a plain background; only then are masks
-made, one for each picture.
+whether (nearly) all images show an object on a plain background; only then are masks
+made, one for each image.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from anojax.data.folders import find_pictures
-from anojax.data.records import read_mask, read_picture, to_size
+from anojax.data.folders import find_images
+from anojax.data.records import read_image, read_mask, to_size
 from anojax.errors import DataError
 
 SAMPLE = 24
 NEARLY_ALL = 0.9
 WORK_PX = 128
 
-# What makes a picture one of an object, measured on textures, tiles and objects:
+# What makes an image one of an object, measured on textures, tiles and objects:
 # objects stand out from the border by 16 to 50 times its unevenness, textures by 0.5
-# to 6; Otsu explains 0.87 of an object picture's variance and more.
+# to 6; Otsu explains 0.87 of an object image's variance and more.
 LEAST_CONTRAST = 8.0
 LEAST_SEPARATION = 0.7
 MOST_BORDER = 0.25
@@ -37,7 +37,7 @@ class Foregrounds:
     """The decision for a category, and the masks that follow from it."""
 
     kind: str
-    """"object", "texture" (the whole picture) or "folder"."""
+    """"object", "texture" (the whole image) or "folder"."""
     sentence: str
     """The decision in words."""
     masks: dict[str, Path] | None = None
@@ -46,9 +46,9 @@ class Foregrounds:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], path: Path | None = None
     ) -> UInt8[np.ndarray, "h w 1"] | None:
-        """The foreground of one picture, 0 or 1; ``None`` is the whole picture.
+        """The foreground of one image, 0 or 1; ``None`` is the whole image.
 
-        `path` is the picture's file, needed when masks come from a folder.
+        `path` is the image's file, needed when masks come from a folder.
         """
         if self.kind == "texture":
             return None
@@ -66,33 +66,33 @@ class Foregrounds:
 
 
 def foregrounds(
-    pictures: Sequence[Path | np.ndarray], mode: str | Path = "auto"
+    images: Sequence[Path | np.ndarray], mode: str | Path = "auto"
 ) -> Foregrounds:
-    """Decide how the foregrounds of a category's pictures are found.
+    """Decide how the foregrounds of a category's images are found.
 
     Args:
-      pictures: files, or uint8 arrays ``[H, W, C]``; at most `SAMPLE` of them, evenly
+      images: files, or uint8 arrays ``[H, W, C]``; at most `SAMPLE` of them, evenly
         spread, are looked at, and unreadable ones are passed over.
-      mode: "auto"; "none" for the whole picture; a folder with one mask per picture,
-        named as the picture, of the same size; or one mask for all.
+      mode: "auto"; "none" for the whole image; a folder with one mask per image,
+        named as the image, of the same size; or one mask for all.
     """
     if str(mode) == "none":
-        return Foregrounds("texture", "the whole picture, as asked")
+        return Foregrounds("texture", "the whole image, as asked")
     if str(mode) != "auto":
         if Path(mode).is_file():
             return Foregrounds("folder", f"one mask for all: {mode}", one=Path(mode))
-        masks = {p.stem: p for p in find_pictures(mode)}
+        masks = {p.stem: p for p in find_images(mode)}
         return Foregrounds("folder", f"masks from {mode}", masks)
-    seen = [found for found in map(_look, _spread(pictures)) if found is not None]
+    seen = [found for found in map(_look, _spread(images)) if found is not None]
     if not seen:
-        raise DataError("none of the pictures can be read; run anojax doctor on them")
+        raise DataError("none of the images can be read; run anojax doctor on them")
     hits = sum(found.plain_background for found in seen)
-    count = f"{hits} of {len(seen)} pictures looked at"
+    count = f"{hits} of {len(seen)} images looked at"
     if hits >= NEARLY_ALL * len(seen):
         area = np.mean([found.mask.mean() for found in seen])
         return Foregrounds(
             "object",
-            f"object on a plain background in {count}, about {area:.0%} of the picture: "
+            f"object on a plain background in {count}, about {area:.0%} of the image: "
             "defects go on the object (--foreground none for everywhere)",
         )
     return Foregrounds(
@@ -102,17 +102,17 @@ def foregrounds(
     )
 
 
-def _spread(pictures: Sequence) -> list:
-    """At most `SAMPLE` of the pictures, evenly spread."""
-    picks = np.linspace(0, len(pictures) - 1, min(SAMPLE, len(pictures)))
-    return [pictures[i] for i in picks.round().astype(int)]
+def _spread(images: Sequence) -> list:
+    """At most `SAMPLE` of the images, evenly spread."""
+    picks = np.linspace(0, len(images) - 1, min(SAMPLE, len(images)))
+    return [images[i] for i in picks.round().astype(int)]
 
 
-def _look(picture: Path | np.ndarray) -> "Found | None":
-    if isinstance(picture, np.ndarray):
-        return find_object(picture)
+def _look(image: Path | np.ndarray) -> "Found | None":
+    if isinstance(image, np.ndarray):
+        return find_object(image)
     try:
-        array = read_picture(picture).array
+        array = read_image(image).array
     except DataError:
         return None  # named when its own turn comes; the decision rests on the others
     return find_object(to_size(array, 2 * WORK_PX))
@@ -120,7 +120,7 @@ def _look(picture: Path | np.ndarray) -> "Found | None":
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """An object in a picture, and how sure one can be of it."""
+    """An object in an image, and how sure one can be of it."""
 
     mask: Bool[np.ndarray, "h w"]
     contrast: float
@@ -132,7 +132,7 @@ class Found:
 
     @property
     def plain_background(self) -> bool:
-        """Whether this is a picture of an object on a plain background."""
+        """Whether this is an image of an object on a plain background."""
         return bool(
             self.contrast >= LEAST_CONTRAST
             and self.separation >= LEAST_SEPARATION
@@ -145,7 +145,7 @@ def find_object(image: UInt8[np.ndarray, "h w c"]) -> Found:
     """The object as what differs from a smooth background fitted to the border.
 
     Works at about 128 px. Parts of at least a tenth of the largest one are kept, holes
-    are filled, and soft shadows beside a coloured object are left out.
+    are filled, and soft shadows beside a colored object are left out.
     """
     h, w, _ = image.shape
     scale = min(1.0, WORK_PX / min(h, w))
@@ -187,13 +187,13 @@ def _otsu(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     """Otsu's threshold, and the share of the variance that it explains."""
     counts, _ = np.histogram(values, 256, (0, 1))
     share = counts / counts.sum()
-    centres = (np.arange(256) + 0.5) / 256
-    below, mean = np.cumsum(share), np.cumsum(share * centres)
+    centers = (np.arange(256) + 0.5) / 256
+    below, mean = np.cumsum(share), np.cumsum(share * centers)
     spread = (mean[-1] * below - mean) ** 2
     between = spread / np.maximum(below * (1 - below), 1e-9)
-    total = np.sum(share * centres**2) - mean[-1] ** 2
+    total = np.sum(share * centers**2) - mean[-1] ** 2
     best = between >= between.max() * (1 - 1e-5)
-    return float(centres[best].mean()), float(between.max() / max(total, 1e-9))
+    return float(centers[best].mean()), float(between.max() / max(total, 1e-9))
 
 
 def _shadow(
@@ -201,15 +201,15 @@ def _shadow(
     background: Float[np.ndarray, "h w c"],
     mask: Bool[np.ndarray, "h w"],
 ) -> Bool[np.ndarray, "h w"]:
-    """Pixels that only darken the background, if the object has another colour."""
+    """Pixels that only darken the background, if the object has another color."""
     level, ground = pixels.mean(axis=-1), background.mean(axis=-1)
     tint = pixels / np.maximum(level, 0.05)[..., None]
     tint = tint - background / np.maximum(ground, 0.05)[..., None]
-    colour = np.abs(tint).max(axis=-1)
-    if not mask.any() or np.median(colour[mask]) < 0.15:
+    color = np.abs(tint).max(axis=-1)
+    if not mask.any() or np.median(color[mask]) < 0.15:
         return np.zeros_like(mask)
     ratio = level / np.maximum(ground, 0.05)
-    return (colour < 0.1) & (ratio > 0.5) & (ratio < 1.0)
+    return (color < 0.1) & (ratio > 0.5) & (ratio < 1.0)
 
 
 def _solid(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

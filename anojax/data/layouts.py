@@ -1,6 +1,6 @@
-"""Folder layouts of inspection data sets, recognised by their shape.
+"""Folder layouts of inspection data sets, recognized by their shape.
 
-Each recogniser looks at one folder and answers with a `Source`, or ``None`` when the
+Each recognizer looks at one folder and answers with a `Source`, or ``None`` when the
 folder is laid out otherwise. Adding a layout is adding a function to `LAYOUTS`.
 """
 
@@ -17,8 +17,8 @@ GOOD = "good"
 
 
 @dataclass(frozen=True)
-class TestPicture:
-    """A picture of the test split."""
+class TestImage:
+    """An image of the test split."""
 
     # Not a test class, whatever its name says to pytest.
     __test__ = False
@@ -27,25 +27,25 @@ class TestPicture:
     defect: str
     """Type of the defect; ``"good"`` for none."""
     mask: Path | None
-    """Where the defect is; ``None`` for good pictures and for lost masks."""
+    """Where the defect is; ``None`` for good images and for lost masks."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The normal pictures of one category, and what else its data set holds."""
+    """The normal images of one category, and what else its data set holds."""
 
     category: str
     paths: tuple[Path, ...]
-    """Normal pictures for training, in natural order of their names."""
+    """Normal images for training, in natural order of their names."""
     layout: str
     """One of `LAYOUTS`."""
     root: Path
     """The folder of the category."""
-    test: tuple[TestPicture, ...] = ()
+    test: tuple[TestImage, ...] = ()
     masks: tuple[Path, ...] = ()
-    """Every mask of the data set, those without a picture too."""
+    """Every mask of the data set, those without an image too."""
     foreground: Path | None = None
-    """Folder of foreground masks that comes with the pictures."""
+    """Folder of foreground masks that comes with the images."""
 
 
 def natural(path: Path) -> tuple:
@@ -58,7 +58,7 @@ def natural(path: Path) -> tuple:
 
 
 def listing(folder: Path, *, deep: bool = True) -> list[Path]:
-    """Picture files by extension, in natural order; hidden files and folders skipped."""
+    """Image files by extension, in natural order; hidden files and folders skipped."""
     if not folder.is_dir():
         return []
     found = folder.rglob("*") if deep else folder.glob("*")
@@ -92,8 +92,8 @@ def _category(folder: Path, *inner: str) -> Path | None:
 
 def tested_in(
     root: Path, normal: str, suffixes: tuple[str, ...]
-) -> tuple[tuple[TestPicture, ...], tuple[Path, ...]]:
-    """The pictures under ``test/<defect>`` with masks ``ground_truth/<defect>``."""
+) -> tuple[tuple[TestImage, ...], tuple[Path, ...]]:
+    """The images under ``test/<defect>`` with masks ``ground_truth/<defect>``."""
     found, masks = [], []
     for folder in _folders(root / "test"):
         truth = root / "ground_truth" / folder.name
@@ -102,9 +102,9 @@ def tested_in(
             names = (path.stem + suffix for suffix in suffixes)
             mask = next((by_stem[n] for n in names if n in by_stem), None)
             if folder.name == normal:
-                found.append(TestPicture(path, GOOD, None))
+                found.append(TestImage(path, GOOD, None))
             else:
-                found.append(TestPicture(path, folder.name, mask))
+                found.append(TestImage(path, folder.name, mask))
     for folder in _folders(root / "ground_truth"):
         masks += listing(folder)
     return tuple(found), tuple(masks)
@@ -142,7 +142,7 @@ def visa(folder: Path) -> Source | None:
     """VisA: ``<category>/Data/Images/{Normal,Anomaly}``, ``Data/Masks/Anomaly``.
 
     With the data set's ``split_csv/1cls.csv`` beside the category, its split holds;
-    without it every normal picture is for training.
+    without it every normal image is for training.
     """
     root = _category(folder, "Data", "Images", "Normal")
     if root is None:
@@ -152,7 +152,7 @@ def visa(folder: Path) -> Source | None:
     masks = listing(root / "Data" / "Masks")
     by_stem = {p.stem: p for p in masks}
     test = [
-        TestPicture(p, "anomaly", by_stem.get(p.stem))
+        TestImage(p, "anomaly", by_stem.get(p.stem))
         for p in listing(images / "Anomaly")
     ]
     split = root.parent / "split_csv" / "1cls.csv"
@@ -160,7 +160,7 @@ def visa(folder: Path) -> Source | None:
         chosen = _visa_split(split, root.name)
         held = [p for p in normal if p not in chosen["train"] and p in chosen["test"]]
         normal = [p for p in normal if p in chosen["train"]]
-        test = [TestPicture(p, GOOD, None) for p in held] + [
+        test = [TestImage(p, GOOD, None) for p in held] + [
             t for t in test if t.path in chosen["test"]
         ]
     return Source(root.name, tuple(normal), "visa", root, tuple(test), tuple(masks))
@@ -195,7 +195,7 @@ def magnetic_tile(folder: Path) -> Source | None:
         by_stem = {p.stem: p for p in files if p.suffix.lower() == ".png"}
         defect = part.name.removeprefix("MT_").lower()
         test += [
-            TestPicture(p, defect, by_stem.get(p.stem))
+            TestImage(p, defect, by_stem.get(p.stem))
             for p in files
             if p.suffix.lower() != ".png"
         ]
@@ -207,7 +207,7 @@ def magnetic_tile(folder: Path) -> Source | None:
 
 
 def plain(folder: Path) -> Source | None:
-    """Any folder of pictures, with subfolders: all of them are normal."""
+    """Any folder of images, with subfolders: all of them are normal."""
     return Source(folder.name, tuple(listing(folder)), "plain", folder)
 
 

@@ -1,4 +1,4 @@
-"""What a run wrote: one JSON line per picture, in an order that does not depend on how
+"""What a run wrote: one JSON line per image, in an order that does not depend on how
 the work was split, and a log that lets a killed run continue.
 
 While a run is under way its lines go to ``.anojax/progress.jsonl``, one per job in the
@@ -28,12 +28,12 @@ HIDDEN = ".anojax"
 
 @dataclass(frozen=True)
 class Row:
-    """One synthetic picture. Paths are relative to the run, but for `source`."""
+    """One synthetic image. Paths are relative to the run, but for `source`."""
 
     source: str
-    """The user's normal picture (absolute path)."""
+    """The user's normal image (absolute path)."""
     normal: str
-    """The same picture as it was used: in the run, resized."""
+    """The same image as it was used: in the run, resized."""
     image: str
     mask: str | None
     """None when the draw came out empty."""
@@ -47,15 +47,15 @@ class Row:
     """Attempt number: above 0 when earlier draws came out empty."""
     anomalous: bool
     size: list[int]
-    """Height and width of the picture in pixels."""
+    """Height and width of the image in pixels."""
     area: float
-    """Fraction of the picture under the mask."""
+    """Fraction of the image under the mask."""
     box: list[int] | None
     """Around the mask in pixels: [x0, y0, x1, y1], x1 and y1 exclusive."""
     contrast: float
     """Mean absolute change under the mask, as a fraction of the full range."""
     sha256: str
-    """Of the picture's PNG file."""
+    """Of the image's PNG file."""
     mask_sha256: str | None
 
     def line(self) -> str:
@@ -134,7 +134,7 @@ class Progress:
             raise cannot_write(self.path, error) from error
 
     def finish(self) -> tuple[int, list[dict[str, Any]]]:
-        """Write the manifest; returns how many pictures and what was left out."""
+        """Write the manifest; returns how many images and what was left out."""
         written, left_out = 0, []
         target = self.run / MANIFEST
         temporary = temporary_name(target)
@@ -153,7 +153,7 @@ class Progress:
 
 
 def left_out_line(source: str, method: str, example_id: int, reason: str) -> str:
-    """The log's line of a job that gives no picture."""
+    """The log's line of a job that gives no image."""
     values = dict(source=source, method=method, example_id=example_id, reason=reason)
     return json.dumps(values)
 

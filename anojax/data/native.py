@@ -1,6 +1,6 @@
-"""From the working size back to each picture's own resolution and bit depth.
+"""From the working size back to each image's own resolution and bit depth.
 
-The mask is enlarged by nearest neighbour. Under it, the *change* that the defect made at
+The mask is enlarged by nearest neighbor. Under it, the *change* that the defect made at
 the working size is enlarged bilinearly and added to the file's own pixels, so that the
 grain and the full bit depth of the original live on under the defect; outside it every
 pixel is the file's own, bit for bit.
@@ -19,7 +19,7 @@ def to_native(
     image: UInt8[np.ndarray, "h w c"],
     mask: UInt8[np.ndarray, "h w 1"],
 ) -> tuple[Native, UInt8[np.ndarray, "H W 1"]]:
-    """The defect of a working-size picture, in the picture it came from.
+    """The defect of a working-size image, in the image it came from.
 
     Args:
       native: the file's own pixels, 8 or 16 bits.
@@ -29,7 +29,7 @@ def to_native(
     """
     height, width, channels = native.shape
     depth = np.iinfo(native.dtype).max
-    # A box filter is nearest neighbour when enlarging; when shrinking it keeps every
+    # A box filter is nearest neighbor when enlarging; when shrinking it keeps every
     # pixel that the defect touches, so that thin scratches survive.
     large = Image.fromarray(mask[..., 0]).resize((width, height), Image.Resampling.BOX)
     inside = np.asarray(large)[..., None] > 0

@@ -1,14 +1,14 @@
 """Procedural products on a plain background: nut, capsule, bottle, circuit board.
 
 Shapes are signed distances, so the foreground is exact: a pixel belongs to the object
-where the object covers at least half of it. Each picture has its own pose and light.
+where the object covers at least half of it. Each image has its own pose and light.
 """
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from anojax.data.scene import Drawing, Shape, chance, colours, finished, posed, shadow
+from anojax.data.scene import Drawing, Shape, chance, colors, finished, posed, shadow
 from anojax.ops.procedural import (
     boxes,
     cover,
@@ -51,15 +51,15 @@ def nut(key: Key[Array, ""], shape: Shape) -> Drawing:
     turns = jnp.sin((radius - 0.172) * 520.0 + around)
     thread = 0.3 + 0.17 * turns + 0.22 * jnp.cos(lamp + np.pi + 2.2) * turns
     tone = tone + rim + bore * (thread - tone)
-    steel = colours((0.03, 0.03, 0.035), (0.5, 0.5, 0.5), (1.0, 0.99, 0.97))
+    steel = colors((0.03, 0.03, 0.035), (0.5, 0.5, 0.5), (1.0, 0.99, 0.97))
     mat = 0.095 + 0.012 * fractal(raw[1], slope=0.4, coarsest=20.0)
-    mat = ramp(mat, colours((0.0, 0.0, 0.0), (0.98, 1.0, 1.04)))
+    mat = ramp(mat, colors((0.0, 0.0, 0.0), (0.98, 1.0, 1.04)))
     mat = mat * shadow(distance, 0.6, 0.02)[..., None]
     return finished(mat, ramp(tone, steel), distance, raw[2], dice)
 
 
 def capsule(key: Key[Array, ""], shape: Shape) -> Drawing:
-    """A two-coloured gelatine capsule with an imprint, on a light table."""
+    """A two-colored gelatine capsule with an imprint, on a light table."""
     raw, dice = chance(key, shape, 2)
     y, x = posed(shape, dice, swing_rad=0.5)
     half, reach = 0.135, 0.235
@@ -77,8 +77,8 @@ def capsule(key: Key[Array, ""], shape: Shape) -> Drawing:
     right = rgb((0.9, 0.69, 0.3))
     speckle = 1.0 + 0.02 * fractal(raw[0], slope=0.6, coarsest=10.0)
     cap = (x < 0.015).astype(jnp.float32)
-    colour = right + cap[..., None] * (left - right)
-    body = colour * ((0.42 + 0.62 * diffuse + 0.12 * bounce) * speckle)[..., None]
+    color = right + cap[..., None] * (left - right)
+    body = color * ((0.42 + 0.62 * diffuse + 0.12 * bounce) * speckle)[..., None]
     # The seam casts a thin shadow on the body and the cap has a second ring.
     seam = jnp.exp(-(((x - 0.019) / 0.005) ** 2)) * 0.45
     ring = jnp.exp(-(((x + 0.055) / 0.004) ** 2)) * 0.14
@@ -127,7 +127,7 @@ def bottle(key: Key[Array, ""], shape: Shape) -> Drawing:
     level = -0.12 + 0.05 * (dice[4] - 0.5)
     filled = step(level - 0.003, level + 0.003, y)
     through = 0.24 + 0.46 * wall - 0.16 * filled
-    amber = colours((0.1, 0.035, 0.01), (0.42, 0.17, 0.03), (0.85, 0.5, 0.14))
+    amber = colors((0.1, 0.035, 0.01), (0.42, 0.17, 0.03), (0.85, 0.5, 0.14))
     body = ramp(through + 0.1 * step(0.3, 0.41, y), amber)
     # Label: printed paper wrapped round the body; its turn differs between bottles.
     roll = jnp.arcsin(0.995 * t) + 0.5 * (dice[5] - 0.5)

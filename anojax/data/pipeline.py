@@ -1,9 +1,9 @@
-"""The stream from picture files to synthetic pictures, with bounded memory.
+"""The stream from image files to synthetic images, with bounded memory.
 
 Reader threads decode ahead of the device; the device works on one batch while the
-results of the one before are handed on. Batches have a fixed size and mix new pictures
-with second attempts for draws that came out empty, because a picture depends on its
-own (seed, method, example id, draw) and not on its neighbours.
+results of the one before are handed on. Batches have a fixed size and mix new images
+with second attempts for draws that came out empty, because an image depends on its
+own (seed, method, example id, draw) and not on its neighbors.
 """
 
 from collections import deque
@@ -29,12 +29,12 @@ A, B = TypeVar("A"), TypeVar("B")
 Plane = UInt8[np.ndarray, "h w 1"]
 
 DRAWS = 20
-"""Attempts before a picture is given up as empty."""
+"""Attempts before an image is given up as empty."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A normal picture, ready for the device."""
+    """A normal image, ready for the device."""
 
     image: UInt8[np.ndarray, "h w c"]
     foreground: Plane | None = None
@@ -43,15 +43,15 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make."""
+    """One image to make."""
 
     index: int
     """Place in the manifest."""
     method: int
     """Place of the method in the plan."""
-    picture: int
-    """Place of the normal picture in natural order."""
-    draw_of_picture: int
+    image: int
+    """Place of the normal image in natural order."""
+    draw_of_image: int
     example_id: int
     first_draw: int = 0
     draws: int = DRAWS
@@ -60,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a job: a picture and its mask, or a reason why not."""
+    """What became of a job: an image and its mask, or a reason why not."""
 
     job: Job
     draw: int = 0
@@ -75,61 +75,61 @@ class Plan:
     """Everything that decides the pixels of a run, and nothing else."""
 
     methods: tuple[Synthesizer, ...]
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     seed: int
     load: Callable[[int], Loaded] = field(repr=False)
-    """Reads picture number i; raises DataError if it cannot be used."""
+    """Reads image number i; raises DataError if it cannot be used."""
     bank: Callable[[str, int], Bank] = field(repr=False)
-    """The pictures that a need ("texture", "normal") draws from, by channels."""
+    """The images that a need ("texture", "normal") draws from, by channels."""
     controls: Controls = field(default_factory=Controls)
     per_image: int = 1
     count: int | None = None
-    """Pictures per method, going round the normal pictures; instead of `per_image`."""
+    """Images per method, going round the normal images; instead of `per_image`."""
     keep_empty: bool = False
     label: int | None = None
-    """Of the pictures' category, for methods that tell categories apart."""
+    """Of the images' category, for methods that tell categories apart."""
 
     @property
-    def draws_per_picture(self) -> int:
-        """Most pictures that one method makes from one normal picture."""
+    def draws_per_image(self) -> int:
+        """Most images that one method makes from one normal image."""
         if self.count is None:
             return self.per_image
-        return -(-self.count // len(self.pictures))
+        return -(-self.count // len(self.images))
 
-    def draws_of(self, picture: int) -> int:
-        """Pictures that each method makes from this normal picture."""
+    def draws_of(self, image: int) -> int:
+        """Images that each method makes from this normal image."""
         if self.count is None:
             return self.per_image
-        whole, rest = divmod(self.count, len(self.pictures))
-        return whole + (picture < rest)
+        whole, rest = divmod(self.count, len(self.images))
+        return whole + (image < rest)
 
-    def first_job(self, picture: int) -> int:
-        """Number of jobs before those of this picture."""
+    def first_job(self, image: int) -> int:
+        """Number of jobs before those of this image."""
         if self.count is None:
-            return picture * self.per_image * len(self.methods)
-        whole, rest = divmod(self.count, len(self.pictures))
-        return (picture * whole + min(picture, rest)) * len(self.methods)
+            return image * self.per_image * len(self.methods)
+        whole, rest = divmod(self.count, len(self.images))
+        return (image * whole + min(image, rest)) * len(self.methods)
 
     @property
     def total(self) -> int:
-        """Number of pictures to make."""
-        return self.first_job(len(self.pictures))
+        """Number of images to make."""
+        return self.first_job(len(self.images))
 
     def jobs(self) -> Iterator[Job]:
-        """All jobs: picture by picture, so that each is decoded once."""
+        """All jobs: image by image, so that each is decoded once."""
         index = 0
-        for picture in range(len(self.pictures)):
-            for draw in range(self.draws_of(picture)):
+        for image in range(len(self.images)):
+            for draw in range(self.draws_of(image)):
                 for method in range(len(self.methods)):
-                    example_id = picture * self.draws_per_picture + draw
+                    example_id = image * self.draws_per_image + draw
                     draws = 1 if self.keep_empty else DRAWS
-                    yield Job(index, method, picture, draw, example_id, draws=draws)
+                    yield Job(index, method, image, draw, example_id, draws=draws)
                     index += 1
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
-        """A name for each picture: its file's, made unique where two collide."""
-        stems = [path.stem for path in self.pictures]
+        """A name for each image: its file's, made unique where two collide."""
+        stems = [path.stem for path in self.images]
         taken = set(stems)
         if len(taken) == len(stems):
             return tuple(stems)
@@ -146,11 +146,11 @@ class Plan:
 
     def stem(self, job: Job) -> str:
         """The name of a job's files, without ending."""
-        stem = self.stems[job.picture]
-        if self.draws_per_picture == 1:
+        stem = self.stems[job.image]
+        if self.draws_per_image == 1:
             return stem
-        digits = max(3, len(str(self.draws_per_picture - 1)))
-        return f"{stem}_{job.draw_of_picture:0{digits}}"
+        digits = max(3, len(str(self.draws_per_image - 1)))
+        return f"{stem}_{job.draw_of_image:0{digits}}"
 
 
 @dataclass(eq=False)
@@ -168,31 +168,31 @@ def synthesize(
     devices: Sequence[jax.Device] | None = None,
     readers: int = 2,
 ) -> Iterator[Made]:
-    """Make the jobs' pictures, in an order of convenience.
+    """Make the jobs' images, in an order of convenience.
 
     Args:
       plan: what decides the pixels.
       jobs: those of `plan.jobs()` that are wanted, in order.
-      batch_size: pictures per device call; the pixels do not depend on it.
+      batch_size: images per device call; the pixels do not depend on it.
       devices: all local ones by default; the pixels do not depend on them.
       readers: threads that decode.
     """
     device = _Device(plan, batch_size, devices)
-    by_picture = (
-        (picture, list(group)) for picture, group in groupby(jobs, lambda j: j.picture)
+    by_image = (
+        (image, list(group)) for image, group in groupby(jobs, lambda j: j.image)
     )
 
     def read(entry):
-        picture, group = entry
+        image, group = entry
         try:
-            return group, plan.load(picture)
+            return group, plan.load(image)
         except DataError as error:
             return group, str(error)
 
     # Two batches ahead keep the device busy; more would only cost memory.
     ahead = max(2, min(2 * batch_size, 128))
     with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
-        for group, loaded in look_ahead(pool, read, by_picture, ahead):
+        for group, loaded in look_ahead(pool, read, by_image, ahead):
             if isinstance(loaded, str):
                 yield from (Made(job, reason=loaded) for job in group)
                 continue

@@ -18,7 +18,7 @@ class Stored(NamedTuple):
 
 
 def stored(run: Path, row: dict[str, Any]) -> Stored:
-    """Picture and mask as they lie in the run.
+    """Image and mask as they lie in the run.
 
     Raises:
       RunError: a file is missing.
@@ -33,7 +33,7 @@ def stored(run: Path, row: dict[str, Any]) -> Stored:
 
 
 def stored_normal(run: Path, row: dict[str, Any]) -> Pixels:
-    """The normal picture of a row as it lies in the run."""
+    """The normal image of a row as it lies in the run."""
     if "#" in row["normal"]:
         from anojax.data.shard import read_pngs
 
@@ -42,7 +42,7 @@ def stored_normal(run: Path, row: dict[str, Any]) -> Pixels:
 
 
 def example(run: Path, row: dict[str, Any]) -> Final:
-    """Normal picture, anomalous picture and mask as arrays."""
+    """Normal image, anomalous image and mask as arrays."""
     image, mask = stored(run, row)
     image = decode_png(image)
     if mask is None:

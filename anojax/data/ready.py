@@ -14,7 +14,7 @@ from anojax.types import Inputs, Synthesis
 
 @dataclass(frozen=True)
 class ReadyRun:
-    """The pictures of a run, in either format, in the order of its manifest."""
+    """The images of a run, in either format, in the order of its manifest."""
 
     run: Path
     rows: tuple[dict[str, Any], ...]
@@ -23,7 +23,7 @@ class ReadyRun:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Inputs, Synthesis]:
-        """The normal picture and the anomaly made from it."""
+        """The normal image and the anomaly made from it."""
         row = self.rows[index]
         normal, image, mask = example(self.run, row)
         soft = (mask > 0).astype(np.uint8) * np.uint8(255)

@@ -1,4 +1,4 @@
-"""Reading one picture or one mask, whatever the format, with clear refusals.
+"""Reading one image or one mask, whatever the format, with clear refusals.
 
 Everything here is safe to call from several threads at once.
 """
@@ -26,7 +26,7 @@ Size = int | tuple[int, int]
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 _GRAY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"}
-_COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+_COLOR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 # EXIF orientation -> (transpose first, flip rows, flip columns).
 _UPRIGHT = {
     2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
@@ -36,12 +36,12 @@ _UPRIGHT = {
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture as the file holds it, upright, without alpha."""
+class ImageFile:
+    """An image as the file holds it, upright, without alpha."""
 
     path: Path
     array: np.ndarray
-    """``[H, W, C]``, uint8 or uint16; C is 1 (grey) or 3 (RGB)."""
+    """``[H, W, C]``, uint8 or uint16; C is 1 (gray) or 3 (RGB)."""
     gray: bool
     """True when there is one channel."""
     stored: str
@@ -53,19 +53,19 @@ class Picture:
         return 8 * self.array.dtype.itemsize
 
 
-def read_picture(path: str | Path, *, gray: bool | None = None) -> Picture:
+def read_image(path: str | Path, *, gray: bool | None = None) -> ImageFile:
     """Read PNG, JPEG, BMP, TIFF or WebP of 8 or 16 bits per channel.
 
-    Grey files stay single-channel; alpha is dropped; palettes, CMYK and other colour
+    Gray files stay single-channel; alpha is dropped; palettes, CMYK and other color
     spaces become RGB; the EXIF rotation is applied; of several frames the first counts.
 
     Args:
       path: the file.
-      gray: True converts colour to grey (ITU-R 601 luma), False makes three equal
-        channels of grey, ``None`` keeps what the file holds.
+      gray: True converts color to gray (ITU-R 601 luma), False makes three equal
+        channels of gray, ``None`` keeps what the file holds.
 
     Raises:
-      DataError: not a picture, damaged, of more than 16 bits, or with a side outside
+      DataError: not an image, damaged, of more than 16 bits, or with a side outside
         `MIN_SIDE_PX` to `MAX_SIDE_PX` or more than `MAX_PIXELS` pixels.
     """
     path = Path(path)
@@ -74,7 +74,7 @@ def read_picture(path: str | Path, *, gray: bool | None = None) -> Picture:
         array = _luma(array)
     elif gray is False and array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
-    return Picture(path, np.ascontiguousarray(array), array.shape[2] == 1, stored)
+    return ImageFile(path, np.ascontiguousarray(array), array.shape[2] == 1, stored)
 
 
 def _decoded(path: Path) -> tuple[np.ndarray, str]:
@@ -92,9 +92,9 @@ def _decoded(path: Path) -> tuple[np.ndarray, str]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _too_large(path, "too many") from None
     except UnidentifiedImageError:
-        raise DataError(_not_a_picture(path)) from None
+        raise DataError(_not_a_image(path)) from None
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder; give a picture") from None
+        raise DataError(f"{path} is a folder; give an image") from None
     except PermissionError:
         raise DataError(f"{path} may not be read; check its permissions") from None
     except (OSError, SyntaxError, EOFError, ValueError) as error:
@@ -107,11 +107,11 @@ def _decoded(path: Path) -> tuple[np.ndarray, str]:
     return _upright(array, orientation), stored
 
 
-def _not_a_picture(path: Path) -> str:
+def _not_a_image(path: Path) -> str:
     if path.is_file() and path.stat().st_size == 0:
         return f"{path} is empty (0 bytes); export it again or remove it"
     return (
-        f"{path} is not a picture, whatever its name says; "
+        f"{path} is not an image, whatever its name says; "
         f"anojax reads {', '.join(e[1:].upper() for e in EXTENSIONS)}"
     )
 
@@ -119,7 +119,7 @@ def _not_a_picture(path: Path) -> str:
 def _too_large(path: Path, what: str) -> DataError:
     return DataError(
         f"{path} has {what} pixels; anojax takes at most {MAX_SIDE_PX} a side and "
-        f"{MAX_PIXELS // 2**20} megapixels: cut the picture into tiles"
+        f"{MAX_PIXELS // 2**20} megapixels: cut the image into tiles"
     )
 
 
@@ -127,7 +127,7 @@ def _check_extent(path: Path, image: Image.Image) -> None:
     w, h = image.size
     if min(w, h) < MIN_SIDE_PX:
         raise DataError(
-            f"{path} is {w} x {h} pixels; a picture needs at least {MIN_SIDE_PX} a side: "
+            f"{path} is {w} x {h} pixels; an image needs at least {MIN_SIDE_PX} a side: "
             "remove it or export it larger"
         )
     if max(w, h) > MAX_SIDE_PX or w * h > MAX_PIXELS:
@@ -137,10 +137,10 @@ def _check_extent(path: Path, image: Image.Image) -> None:
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     """The decoded array ``[H, W, C]``, before any rotation."""
     mode = image.mode
-    if mode in _COLOUR_MODES and _raw_mode(image).endswith((";16B", ";16L", ";16N")):
-        return _deep_colour(path, image)
+    if mode in _COLOR_MODES and _raw_mode(image).endswith((";16B", ";16L", ";16N")):
+        return _deep_color(path, image)
     if mode == "P":
-        # An optimised grey file often has a palette of greys: it is still grey.
+        # An optimized gray file often has a palette of grays: it is still gray.
         palette = np.asarray(image.convert("RGB"))
         equal = np.ptp(palette, axis=2).max() == 0
         return palette[..., :1] if equal else palette
@@ -149,12 +149,12 @@ def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     if mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
     if mode in _GRAY_MODES:
-        # Taking the band drops alpha without blending it into the grey.
+        # Taking the band drops alpha without blending it into the gray.
         band = image.getchannel(0) if mode in ("LA", "La") else image.convert("L")
         return np.asarray(band)[..., None]
     if mode in ("RGBA", "RGBX"):
         return np.asarray(image)[..., :3]
-    if mode in _COLOUR_MODES:
+    if mode in _COLOR_MODES:
         return np.asarray(image.convert("RGB"))
     if mode == "I":
         values = np.asarray(image)
@@ -172,8 +172,8 @@ def _raw_mode(image: Image.Image) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _deep_colour(path: Path, image: Image.Image) -> np.ndarray:
-    """16-bit colour, which Pillow halves: decode once for each byte of the values.
+def _deep_color(path: Path, image: Image.Image) -> np.ndarray:
+    """16-bit color, which Pillow halves: decode once for each byte of the values.
 
     Reading big-endian values as little-endian ones yields the byte Pillow would drop.
     """
@@ -222,10 +222,10 @@ def extent(size: Size) -> tuple[int, int]:
 
 
 def to_size(array: np.ndarray, size: Size) -> UInt8[np.ndarray, "h w c"]:
-    """The picture at another size, in 8 bits: Pillow's bilinear reduction.
+    """The image at another size, in 8 bits: Pillow's bilinear reduction.
 
     `size` is (height, width), or one number for a square. The aspect ratio is not kept:
-    the result covers the whole picture.
+    the result covers the whole image.
     """
     array = to_8bit(array)
     h, w = extent(size)
@@ -254,9 +254,9 @@ def read_mask(
 
     Args:
       path: the file.
-      shape: height and width of its picture, which the mask must have.
+      shape: height and width of its image, which the mask must have.
       kind: "region" (where a defect may go) and "foreground" (the object) must not be
-        empty; "defect" must not cover more than half of the picture, which would mean
+        empty; "defect" must not cover more than half of the image, which would mean
         that its polarity is inverted.
 
     Raises:
@@ -267,13 +267,13 @@ def read_mask(
     array, _ = _decoded(Path(path))
     if array.shape[:2] != tuple(shape):
         raise DataError(
-            f"mask {path} is {array.shape[1]} x {array.shape[0]} pixels but its picture is "
-            f"{shape[1]} x {shape[0]}; export the mask at the size of the picture"
+            f"mask {path} is {array.shape[1]} x {array.shape[0]} pixels but its image is "
+            f"{shape[1]} x {shape[0]}; export the mask at the size of the image"
         )
     mask = mask_values(array)
     if kind == "defect" and mask.mean() > 0.5:
         raise DataError(
-            f"mask {path} marks {mask.mean():.0%} of the picture as defect, so it looks "
+            f"mask {path} marks {mask.mean():.0%} of the image as defect, so it looks "
             "inverted; save it white on the defect and black elsewhere"
         )
     if kind != "defect" and not mask.any():

@@ -1,7 +1,7 @@
-"""Procedural products with exact foregrounds: pictures of good parts with no download.
+"""Procedural products with exact foregrounds: images of good parts with no download.
 
-Nine products, drawn on the device: five that fill the picture and four objects on a
-plain background. A picture depends on the seed, the product and its number alone.
+Nine products, drawn on the device: five that fill the image and four objects on a
+plain background. An image depends on the seed, the product and its number alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ def _simple(drawing: Callable[[Key[Array, ""], Shape], Drawing]):
     return lambda shape: lambda key: drawing(key, shape)
 
 
-# Name -> (shape of the picture -> (key -> picture and foreground)).
+# Name -> (shape of the image -> (key -> image and foreground)).
 PRODUCTS: dict[str, Callable[[Shape], Draw]] = {
     "bottle": _simple(objects.bottle),
     "brushed_metal": _simple(surfaces.brushed_metal),
@@ -51,7 +51,7 @@ def products() -> tuple[str, ...]:
 
 @lru_cache(maxsize=32)
 def _drawer(product: str, shape: Shape) -> Callable:
-    """Compiled: keys of `CHUNK` pictures -> uint8 pictures and foregrounds."""
+    """Compiled: keys of `CHUNK` images -> uint8 images and foregrounds."""
     draw = PRODUCTS[product](shape)
 
     def one(key):
@@ -64,16 +64,16 @@ def _drawer(product: str, shape: Shape) -> Callable:
 def make(
     product: str, count: int, size: Size = 256, seed: int = 0
 ) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w 1"]]:
-    """Pictures of one product and their foregrounds.
+    """Images of one product and their foregrounds.
 
     Args:
       product: one of `products()`.
-      count: number of pictures, at least 1.
+      count: number of images, at least 1.
       size: (height, width) in pixels or the side of a square, at least 16.
-      seed: an integer from 0 to 2**63 - 1. Picture i is the same whatever `count`.
+      seed: an integer from 0 to 2**63 - 1. Image i is the same whatever `count`.
 
     Returns:
-      uint8 pictures, and uint8 foregrounds: 1 where the object is, else 0.
+      uint8 images, and uint8 foregrounds: 1 where the object is, else 0.
     """
     if product not in PRODUCTS:
         raise UnknownName(
@@ -82,7 +82,7 @@ def make(
     shape = extent(size)
     if count < 1 or min(shape) < 16:
         raise AnojaxError(
-            f"{count} pictures of {shape[0]} x {shape[1]} pixels were asked for; "
+            f"{count} images of {shape[0]} x {shape[1]} pixels were asked for; "
             "give a count of at least 1 and a size of at least 16"
         )
     root = method_key(seed, f"sample/{product}")
@@ -104,7 +104,7 @@ def write_samples(
 ) -> Path:
     """Write products as PNG in MVTec AD layout, with exact foregrounds beside.
 
-    ``<folder>/<product>/train/good/000.png`` is a picture,
+    ``<folder>/<product>/train/good/000.png`` is an image,
     ``<folder>/<product>/foreground/000.png`` its foreground (255 is the object).
 
     Returns:

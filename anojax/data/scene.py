@@ -20,26 +20,26 @@ def chance(
     return white(a, (fields, *shape)), jax.random.uniform(b, (8,))
 
 
-def colours(*stops: tuple[float, float, float]) -> Float[Array, "n 3"]:
+def colors(*stops: tuple[float, float, float]) -> Float[Array, "n 3"]:
     """A palette for `ramp`."""
     return jnp.asarray(np.array(stops, np.float32))
 
 
 def captured(
-    picture: Float[Array, "h w 3"], raw: Float[Array, "h w"], dice: Float[Array, "8"]
+    image: Float[Array, "h w 3"], raw: Float[Array, "h w"], dice: Float[Array, "8"]
 ) -> Float[Array, "h w 3"]:
     """What a camera makes of a scene: exposure, uneven light, falloff, sensor noise."""
     y, x = grid(raw.shape)
     exposure = 1.0 + 0.1 * (dice[5] - 0.5)
     tilt = 0.12 * ((dice[6] - 0.5) * x + (dice[7] - 0.5) * y)
     falloff = 1.0 - 0.1 * (y * y + x * x)
-    seen = picture * ((exposure + tilt) * falloff)[..., None] + 0.014 * raw[..., None]
+    seen = image * ((exposure + tilt) * falloff)[..., None] + 0.014 * raw[..., None]
     return jnp.clip(seen, 0.0, 1.0)
 
 
-def filling(picture: Float[Array, "h w 3"]) -> Drawing:
+def filling(image: Float[Array, "h w 3"]) -> Drawing:
     """A product without background: everything is foreground."""
-    return picture, jnp.ones((*picture.shape[:2], 1))
+    return image, jnp.ones((*image.shape[:2], 1))
 
 
 def posed(

@@ -1,8 +1,8 @@
 """Runs as a TensorFlow Datasets folder of ArrayRecord files, without TensorFlow.
 
 ``tfds.builder_from_directory(folder).as_data_source("test")`` reads it back. Split
-``train`` holds the normal pictures, split ``test`` the synthetic ones. A shard covers a
-fixed range of normal pictures and appears whole, so that a killed run continues at the
+``train`` holds the normal images, split ``test`` the synthetic ones. A shard covers a
+fixed range of normal images and appears whole, so that a killed run continues at the
 next shard and ends with the same bytes.
 """
 
@@ -50,10 +50,10 @@ def dataset_name(category: str) -> str:
 
 class _Encoded(NamedTuple):
     row: Row | None
-    """None when the job gives no picture."""
+    """None when the job gives no image."""
     left_out: str | None
     normal: bytes | None
-    """Serialized record of the normal picture, with the first job of each."""
+    """Serialized record of the normal image, with the first job of each."""
     example: bytes | None
 
 
@@ -88,16 +88,16 @@ class TfdsSink:
         self.open_shard: _Shard | None = None
 
     @cached_property
-    def pictures_per_shard(self) -> int:
+    def images_per_shard(self) -> int:
         plan = self.output.plan
-        return max(1, SHARD_RECORDS // (plan.draws_per_picture * len(plan.methods)))
+        return max(1, SHARD_RECORDS // (plan.draws_per_image * len(plan.methods)))
 
     @cached_property
     def ends(self) -> list[int]:
         """Number of jobs up to the end of each shard."""
-        plan, step = self.output.plan, self.pictures_per_shard
-        pictures = sum(plan.draws_of(i) > 0 for i in range(len(plan.pictures)))
-        stops = [*range(step, pictures, step), len(plan.pictures)]
+        plan, step = self.output.plan, self.images_per_shard
+        images = sum(plan.draws_of(i) > 0 for i in range(len(plan.images)))
+        stops = [*range(step, images, step), len(plan.images)]
         return [plan.first_job(stop) for stop in stops]
 
     def shard_name(self, split: str, shard: int) -> str:
@@ -113,12 +113,12 @@ class TfdsSink:
         job, output = made.job, self.output
         if made.normal is None:
             return _Encoded(None, output.left_out(made), None, None)
-        first_of_picture = job.method == 0 and job.draw_of_picture == 0
+        first_of_image = job.method == 0 and job.draw_of_image == 0
         if made.reason is not None:
             own = made.normal
             if output.native is not None:
-                own = output.native(job.picture)
-            normal = self._normal(made, own) if first_of_picture else None
+                own = output.native(job.image)
+            normal = self._normal(made, own) if first_of_image else None
             return _Encoded(None, output.left_out(made), normal, None)
         final = output.final(made)
         pngs = encode_pair(final)
@@ -126,7 +126,7 @@ class TfdsSink:
         row = output.row(made, final, Paths("", "", ""), pngs)
         mask = pngs.mask or encode_png(final.mask)
         example = self._serialize(final, pngs.image, mask, row.method, made)
-        normal = self._normal(made, final.normal) if first_of_picture else None
+        normal = self._normal(made, final.normal) if first_of_image else None
         return _Encoded(row, None, normal, example)
 
     def commit(self, job: Job, encoded: _Encoded) -> list[str]:
@@ -137,7 +137,7 @@ class TfdsSink:
         shard = self.open_shard
         if encoded.normal is not None:
             shard.write("train", encoded.normal)
-            shard.normals[job.picture] = shard.lengths["train"] - 1
+            shard.normals[job.image] = shard.lengths["train"] - 1
         if encoded.row is None:
             shard.lines.append(encoded.left_out)
         else:
@@ -195,7 +195,7 @@ class TfdsSink:
             row,
             image=place,
             mask=place if row.anomalous else None,
-            normal=f"{inside}/{train}#{shard.normals[job.picture]}",
+            normal=f"{inside}/{train}#{shard.normals[job.image]}",
         )
 
     def _normal(self, made: Made, own: Pixels) -> bytes:
@@ -208,7 +208,7 @@ class TfdsSink:
         shape, dtype = final.image.shape, final.image.dtype
         if shape[-1] != self.channels or dtype != self.dtype:
             raise DataError(
-                f"{self.output.plan.pictures[made.job.picture]} has {shape[-1]} "
+                f"{self.output.plan.images[made.job.image]} has {shape[-1]} "
                 f"channels of {dtype}, others have {self.channels} of {self.dtype}; "
                 "a TFDS data set takes one kind: use --gray or --format mvtec"
             )
@@ -221,7 +221,7 @@ class TfdsSink:
                 "label": label,
                 "example_id": -1 if label == "good" else made.job.example_id,
                 "draw": 0 if label == "good" else made.draw,
-                "source": str(self.output.plan.pictures[made.job.picture]),
+                "source": str(self.output.plan.images[made.job.image]),
             }
         )
         serializer = ExampleSerializer(self.features.get_serialized_info())
@@ -267,7 +267,7 @@ def record_count(path: Path) -> int:
 
 
 def read_pngs(run: Path, place: str) -> tuple[bytes, bytes]:
-    """Picture and mask of the record at ``"<file>#<number>"``, as PNG files.
+    """Image and mask of the record at ``"<file>#<number>"``, as PNG files.
 
     Raises:
       RunError: there is no such record.

@@ -1,9 +1,9 @@
 """Batches for training: deterministic, divided by process, resumable anywhere.
 
-Position p of the stream is example ``p``: its picture follows from p and the seed
+Position p of the stream is example ``p``: its image follows from p and the seed
 alone, so a run can continue at any position, with another batch size or on another
-number of hosts. Every visit of a picture has its own example id, ``visit * pictures +
-picture``; in the first epoch it is the picture's number, as in `anojax synth`, and the
+number of hosts. Every visit of an image has its own example id, ``visit * images +
+image``; in the first epoch it is the image's number, as in `anojax synth`, and the
 anomaly is the same. Synthesis itself runs inside the training step, on the device.
 """
 
@@ -23,19 +23,19 @@ from anojax.types import Inputs, Synthesis
 
 @runtime_checkable
 class Source(Protocol):
-    """Pictures by number: a list, a folder, an archive."""
+    """Images by number: a list, a folder, an archive."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Inputs | tuple[Inputs, Synthesis]:
-        """One picture without a batch axis, numpy, pictures and masks as uint8; with
+        """One image without a batch axis, numpy, images and masks as uint8; with
         the anomaly made from it where anomalies are ready-made."""
         ...
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Pictures that are already decoded: every array with a leading axis N."""
+    """Images that are already decoded: every array with a leading axis N."""
 
     inputs: Inputs
 
@@ -50,7 +50,7 @@ class InMemory:
 class Stream:
     """An endless stream of batches over a source.
 
-    Every epoch visits every picture once, in an order that depends on the seed and the
+    Every epoch visits every image once, in an order that depends on the seed and the
     epoch only. Batches may straddle epochs; none is ever short.
     """
 
@@ -68,7 +68,7 @@ class Stream:
 
     def __post_init__(self):
         if not len(self.source):
-            raise DataError("there are no pictures to train on")
+            raise DataError("there are no images to train on")
         if self.batch_size < 1 or self.batch_size % self.processes:
             raise AnojaxError(
                 f"batch_size is {self.batch_size}, which does not divide over "
@@ -76,17 +76,17 @@ class Stream:
             )
 
     def locate(self, position: int) -> tuple[int, int]:
-        """Position in the stream -> (example id, number of the picture)."""
+        """Position in the stream -> (example id, number of the image)."""
         count = len(self.source)
         visit, place = divmod(position, count)
-        picture = int(_order(count, self.seed, visit)[place]) if self.shuffle else place
-        example = visit * count + picture
+        image = int(_order(count, self.seed, visit)[place]) if self.shuffle else place
+        example = visit * count + image
         if example >= 2**32:
             raise AnojaxError(
                 f"position {position} is beyond the last example id, 2**32 - 1; "
                 "continue with another seed and init_from"
             )
-        return example, picture
+        return example, image
 
     def batches(self, position: int = 0, group: int = 1) -> Iterator[Examples]:
         """Batches from `position` on, in groups: leading axes ``[group, B, ...]``.
@@ -109,8 +109,8 @@ class Stream:
         return iter(grouped.to_iter_dataset(options))
 
     def _load(self, position: int) -> Examples:
-        example, picture = self.locate(position)
-        found = self.source[picture]
+        example, image = self.locate(position)
+        found = self.source[image]
         inputs, ready = found if isinstance(found, tuple) else (found, None)
         return Examples(inputs=inputs, ids=np.uint32(example), ready=ready)
 

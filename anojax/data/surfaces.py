@@ -1,6 +1,6 @@
-"""Procedural products that fill the picture: metal, fabric, wood, tile, leather.
+"""Procedural products that fill the image: metal, fabric, wood, tile, leather.
 
-What makes the product (colours, weave, ring spacing) is fixed; what a camera would see
+What makes the product (colors, weave, ring spacing) is fixed; what a camera would see
 differently from part to part (place in the material, light, pose, grain) is drawn.
 """
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from anojax.data.scene import Drawing, Shape, captured, chance, colours, filling
+from anojax.data.scene import Drawing, Shape, captured, chance, colors, filling
 from anojax.ops.procedural import (
     cells,
     fractal,
@@ -33,7 +33,7 @@ def brushed_metal(key: Key[Array, ""], shape: Shape) -> Drawing:
     lamp = x - 0.5 * (dice[1] - 0.5) + 0.15 * y
     shine = jnp.exp(-((lamp / 0.34) ** 2))
     tone = 0.36 + 0.26 * shine + (0.035 + 0.03 * shine) * fine + 0.018 * broad
-    steel = colours((0.0, 0.0, 0.01), (0.49, 0.5, 0.515), (1.0, 1.0, 1.0))
+    steel = colors((0.0, 0.0, 0.01), (0.49, 0.5, 0.515), (1.0, 1.0, 1.0))
     return filling(captured(ramp(tone, steel), raw[2], dice))
 
 
@@ -59,11 +59,11 @@ def fabric(key: Key[Array, ""], shape: Shape) -> Drawing:
     weft = fractal(raw[2], slope=0.3, coarsest=20.0, stretch=5.0)
     indigo = ramp(
         0.5 + 0.13 * yarn + 0.05 * slack,
-        colours((0.08, 0.13, 0.26), (0.24, 0.36, 0.58)),
+        colors((0.08, 0.13, 0.26), (0.24, 0.36, 0.58)),
     )
-    pale = ramp(0.6 + 0.12 * weft, colours((0.42, 0.46, 0.53), (0.78, 0.8, 0.82)))
-    picture = paint(pale, over, indigo) * (0.3 + 0.75 * bulge)[..., None]
-    return filling(captured(picture, raw[3], dice))
+    pale = ramp(0.6 + 0.12 * weft, colors((0.42, 0.46, 0.53), (0.78, 0.8, 0.82)))
+    image = paint(pale, over, indigo) * (0.3 + 0.75 * bulge)[..., None]
+    return filling(captured(image, raw[3], dice))
 
 
 def wood(key: Key[Array, ""], shape: Shape) -> Drawing:
@@ -81,7 +81,7 @@ def wood(key: Key[Array, ""], shape: Shape) -> Drawing:
     pore = fractal(raw[2], slope=0.1, coarsest=60.0, stretch=14.0, angle_rad=tilt)
     dark = step(1.2, 2.2, pore) * (0.35 + 0.65 * late)
     tone = 0.72 - 0.3 * late + 0.055 * fibre - 0.3 * dark + 0.04 * bend
-    oak = colours((0.22, 0.12, 0.06), (0.56, 0.37, 0.21), (0.84, 0.67, 0.46))
+    oak = colors((0.22, 0.12, 0.06), (0.56, 0.37, 0.21), (0.84, 0.67, 0.46))
     return filling(captured(ramp(tone, oak), raw[3], dice))
 
 
@@ -91,8 +91,8 @@ def tile(key: Key[Array, ""], shape: Shape) -> Drawing:
     scattered = jax.random.uniform(jax.random.fold_in(key, 1), (2, 18, 18, 4))
     y, x = grid(shape)
     mottle = fractal(raw[0], slope=0.5, coarsest=6.0)
-    picture = ramp(0.5 + 0.14 * mottle, colours((0.62, 0.6, 0.56), (0.82, 0.8, 0.76)))
-    stones = colours(
+    image = ramp(0.5 + 0.14 * mottle, colors((0.62, 0.6, 0.56), (0.82, 0.8, 0.76)))
+    stones = colors(
         (0.17, 0.17, 0.18), (0.42, 0.4, 0.38), (0.63, 0.47, 0.38),
         (0.9, 0.88, 0.84), (0.72, 0.66, 0.56), (0.36, 0.3, 0.27),
     )  # fmt: skip
@@ -106,9 +106,9 @@ def tile(key: Key[Array, ""], shape: Shape) -> Drawing:
         inside = step(0.0, 0.03, second - near - 0.16) * step(0.0, 0.03, size - near)
         tone = per_cell(points[..., 2], owner) / share
         stone = ramp(tone, stones) * (1.0 + 0.05 * mottle)[..., None]
-        picture = paint(picture, inside * kept, stone)
+        image = paint(image, inside * kept, stone)
     window = jnp.exp(-(((x + y - 0.8 * (dice[0] - 0.5)) / 0.35) ** 2))
-    return filling(captured(picture + 0.05 * window[..., None], raw[1], dice))
+    return filling(captured(image + 0.05 * window[..., None], raw[1], dice))
 
 
 def leather(key: Key[Array, ""], shape: Shape) -> Drawing:
@@ -125,5 +125,5 @@ def leather(key: Key[Array, ""], shape: Shape) -> Drawing:
     height = (jnp.sqrt(gap) + 0.05 * fine) / 34.0
     lit = light(height, angle_rad=0.9 + 0.4 * dice[0], depth=0.42)
     tone = 0.5 + 0.05 * broad + 0.02 * fine + 0.3 * lit - 0.16 * step(0.25, 0.0, gap)
-    hide = colours((0.1, 0.05, 0.03), (0.4, 0.22, 0.13), (0.72, 0.5, 0.36))
+    hide = colors((0.1, 0.05, 0.03), (0.4, 0.22, 0.13), (0.72, 0.5, 0.36))
     return filling(captured(ramp(tone, hide), raw[3], dice))

@@ -1,4 +1,4 @@
-"""Finding the test split that a folder holds, and reading it a few pictures at a time."""
+"""Finding the test split that a folder holds, and reading it a few images at a time."""
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,38 +7,38 @@ from pathlib import Path
 import numpy as np
 
 from anojax.data.folders import discover
-from anojax.data.layouts import GOOD, Source, TestPicture, tested_in
-from anojax.data.testset import TestSet, read_test_picture
+from anojax.data.layouts import GOOD, Source, TestImage, tested_in
+from anojax.data.testset import TestSet, read_test_image
 from anojax.errors import DataError
 
 
-def find_test_pictures(folder: str | Path) -> tuple[TestPicture, ...]:
-    """The test pictures of a category, complete enough to measure a detector on.
+def find_test_images(folder: str | Path) -> tuple[TestImage, ...]:
+    """The test images of a category, complete enough to measure a detector on.
 
     Args:
       folder: of a category in any layout of `layouts.LAYOUTS`, its ``test`` folder, or
-        a folder of ``test`` and ``ground_truth`` that has no training pictures.
+        a folder of ``test`` and ``ground_truth`` that has no training images.
 
     Raises:
-      DataError: no such folder, no test split, no normal or no anomalous picture, no
-        ground truth, a picture without its mask or a mask without its picture.
+      DataError: no such folder, no test split, no normal or no anomalous image, no
+        ground truth, an image without its mask or a mask without its image.
     """
     source = find_source(Path(folder).expanduser().resolve())
     if not source.test:
         raise DataError(
-            f"{folder} holds no test split; expected pictures under test/good and "
+            f"{folder} holds no test split; expected images under test/good and "
             "test/<defect>, and masks under ground_truth/<defect>"
         )
     normal = {one.path.parent.name for one in source.test if one.defect == GOOD}
     anomalous = [one for one in source.test if one.defect != GOOD]
     if not anomalous:
         raise DataError(
-            f"the test split of {folder} has no anomalous picture; put some under "
+            f"the test split of {folder} has no anomalous image; put some under "
             "test/<defect>, with masks under ground_truth/<defect>"
         )
     if not normal:
         raise DataError(
-            f"the test split of {folder} has no normal picture to compare with; put "
+            f"the test split of {folder} has no normal image to compare with; put "
             "some under test/good"
         )
     check_masks(anomalous, source.masks, folder, normal=normal)
@@ -46,47 +46,47 @@ def find_test_pictures(folder: str | Path) -> tuple[TestPicture, ...]:
 
 
 def check_masks(
-    anomalous: Sequence[TestPicture],
+    anomalous: Sequence[TestImage],
     masks: Sequence[Path],
     folder: str | Path,
     *,
     normal: Collection[str] = (),
-    pictures: str = "test/<defect>",
+    images: str = "test/<defect>",
     truth: str = "ground_truth/<defect>",
 ) -> None:
-    """Raise unless every anomalous picture has a mask and every mask a picture.
+    """Raise unless every anomalous image has a mask and every mask an image.
 
     Args:
-      anomalous: the pictures.
+      anomalous: the images.
       masks: all that there are.
       folder: they come from, for the message.
-      normal: names of folders whose masks may lack a picture: some data sets have
-        empty masks of normal pictures, too.
-      pictures: where pictures belong, for the message.
+      normal: names of folders whose masks may lack an image: some data sets have
+        empty masks of normal images, too.
+      images: where images belong, for the message.
       truth: where masks belong.
     """
     lost = [one.path for one in anomalous if one.mask is None]
     if len(lost) == len(anomalous):
         raise DataError(
-            f"{folder} has no ground truth; put a mask of every anomalous picture "
+            f"{folder} has no ground truth; put a mask of every anomalous image "
             f"under {truth}"
         )
     if lost:
         raise DataError(
-            f"{len(lost)} anomalous pictures have no mask, the first is {lost[0]}; add "
-            f"the masks under {truth}, or remove the pictures"
+            f"{len(lost)} anomalous images have no mask, the first is {lost[0]}; add "
+            f"the masks under {truth}, or remove the images"
         )
     used = {one.mask for one in anomalous}
     strays = [m for m in masks if m not in used and m.parent.name not in normal]
     if strays:
         raise DataError(
-            f"{len(strays)} masks have no picture, the first is {strays[0]}; add the "
-            f"pictures under {pictures}, or remove the masks"
+            f"{len(strays)} masks have no image, the first is {strays[0]}; add the "
+            f"images under {images}, or remove the masks"
         )
 
 
 def find_source(folder: Path) -> Source:
-    """What a category's folder holds, also where it has no training pictures."""
+    """What a category's folder holds, also where it has no training images."""
     if folder.name == "test" and not (folder / "test").is_dir():
         folder = folder.parent
     trained = any((folder / "train" / name).is_dir() for name in ("good", "ok"))
@@ -98,29 +98,29 @@ def find_source(folder: Path) -> Source:
 
 
 def read_in_parts(
-    pictures: Sequence[TestPicture],
+    files: Sequence[TestImage],
     shape: tuple[int, int],
     *,
     gray: bool = False,
     size: int = 16,
 ) -> Iterator[TestSet]:
-    """Read test pictures at one size, `size` of them at a time; the last may be fewer.
+    """Read test images at one size, `size` of them at a time; the last may be fewer.
 
     Raises:
       DataError: a file cannot be read, a mask is missing or of another size than its
-        picture, or the pictures differ in their channels.
+        image, or the images differ in their channels.
     """
     channels = None
     with ThreadPoolExecutor() as pool:
-        for begin in range(0, len(pictures), size):
-            part = pictures[begin : begin + size]
-            read = list(pool.map(lambda one: read_test_picture(one, shape, gray), part))
+        for begin in range(0, len(files), size):
+            part = files[begin : begin + size]
+            read = list(pool.map(lambda one: read_test_image(one, shape, gray), part))
             for one, (image, _) in zip(part, read, strict=True):
                 channels = channels or image.shape[-1]
                 if image.shape[-1] != channels:
                     raise DataError(
                         f"{one.path} has {image.shape[-1]} channels, the first test "
-                        f"picture has {channels}; treat all as grey, or sort them apart"
+                        f"image has {channels}; treat all as gray, or sort them apart"
                     )
             images, masks = zip(*read, strict=True)
             defects = tuple(one.defect for one in part)

@@ -8,66 +8,66 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from anojax.data.layouts import GOOD, TestPicture
-from anojax.data.records import mask_values, read_picture, to_size
+from anojax.data.layouts import GOOD, TestImage
+from anojax.data.records import mask_values, read_image, to_size
 from anojax.errors import DataError
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Pictures with their truth, all of one size."""
+    """Images with their truth, all of one size."""
 
     # Not a test class, whatever its name says to pytest.
     __test__ = False
 
     images: UInt8[np.ndarray, "n h w c"]
     masks: Bool[np.ndarray, "n h w"]
-    """Where the defect is; nothing in normal pictures."""
+    """Where the defect is; nothing in normal images."""
     defects: tuple[str, ...]
-    """Type of each picture's defect, ``"good"`` for none."""
+    """Type of each image's defect, ``"good"`` for none."""
 
     @property
     def labels(self) -> Bool[np.ndarray, " n"]:
-        """True for anomalous pictures."""
+        """True for anomalous images."""
         return np.array([defect != GOOD for defect in self.defects])
 
 
 def read_test_set(
-    pictures: Sequence[TestPicture], shape: tuple[int, int], *, gray: bool = False
+    files: Sequence[TestImage], shape: tuple[int, int], *, gray: bool = False
 ) -> TestSet:
-    """Read a test split at one size: pictures bilinear, masks nearest.
+    """Read a test split at one size: images bilinear, masks nearest.
 
     Raises:
-      DataError: there is no picture, no anomalous one, a mask is missing or of another
-        size, or the pictures differ in their channels.
+      DataError: there is no image, no anomalous one, a mask is missing or of another
+        size, or the images differ in their channels.
     """
-    if not any(picture.defect != GOOD for picture in pictures):
+    if not any(one.defect != GOOD for one in files):
         raise DataError(
-            f"the test split has {len(pictures)} pictures and none with a defect; "
+            f"the test split has {len(files)} images and none with a defect; "
             "put some under test/<defect> with masks under ground_truth/<defect>"
         )
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda one: read_test_picture(one, shape, gray), pictures))
+        read = list(pool.map(lambda one: read_test_image(one, shape, gray), files))
     images, masks = zip(*read, strict=True)
     channels = {image.shape[-1] for image in images}
     if len(channels) > 1:
         raise DataError(
-            "the test split holds grey and coloured pictures; treat all as grey"
+            "the test split holds gray and colored images; treat all as gray"
         )
-    defects = tuple(picture.defect for picture in pictures)
+    defects = tuple(one.defect for one in files)
     return TestSet(np.stack(images), np.stack(masks), defects)
 
 
-def read_test_picture(one: TestPicture, shape: tuple[int, int], gray: bool):
-    array = read_picture(one.path, gray=True if gray else None).array
+def read_test_image(one: TestImage, shape: tuple[int, int], gray: bool):
+    array = read_image(one.path, gray=True if gray else None).array
     image = to_size(array, shape)
     if one.defect == GOOD:
         return image, np.zeros(shape, bool)
     if one.mask is None:
         raise DataError(f"{one.path} has a defect but no mask in the ground truth")
-    mask = mask_values(read_picture(one.mask).array)
+    mask = mask_values(read_image(one.mask).array)
     if mask.shape != array.shape[:2]:
-        raise DataError(f"mask {one.mask} has another size than its picture")
+        raise DataError(f"mask {one.mask} has another size than its image")
     full = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     small = full.resize(shape[::-1], Image.Resampling.NEAREST)
     return image, np.asarray(small) > 0

@@ -1,4 +1,4 @@
-"""Banks of texture pictures: a folder such as DTD, or procedural ones.
+"""Banks of texture images: a folder such as DTD, or procedural ones.
 
 Methods whose card says they need a texture draw it from such a bank.
 """
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from anojax.data.folders import find_pictures
-from anojax.data.records import Size, extent, read_picture, to_size
+from anojax.data.folders import find_images
+from anojax.data.records import Size, extent, read_image, to_size
 from anojax.errors import AnojaxError
 from anojax.ops.materials import KINDS, texture
 from anojax.random import method_key
@@ -26,11 +26,11 @@ FOLDER_LIMIT = 512
 @lru_cache(maxsize=8)
 def _painter(shape: tuple[int, int], channels: int, chunk: int):
     def one(key, kind):
-        picture = texture(key, kind, shape)
+        image = texture(key, kind, shape)
         if channels == 1:
             weights = jnp.array([[[0.299, 0.587, 0.114]]], jnp.float32)
-            picture = jnp.sum(picture * weights, axis=-1, keepdims=True)
-        return jnp.round(picture * 255).astype(jnp.uint8)
+            image = jnp.sum(image * weights, axis=-1, keepdims=True)
+        return jnp.round(image * 255).astype(jnp.uint8)
 
     return jax.jit(
         lambda keys, kinds: jax.lax.map(lambda job: one(*job), (keys, kinds))
@@ -71,7 +71,7 @@ def _chosen(paths: list[Path], root: Path, seed: int, limit: int) -> list[Path]:
 
 
 def _middle(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The largest centred part with the proportions of `shape`."""
+    """The largest centerd part with the proportions of `shape`."""
     h, w, _ = array.shape
     scale = min(h / shape[0], w / shape[1])
     height, width = round(shape[0] * scale), round(shape[1] * scale)
@@ -92,14 +92,14 @@ def texture_bank(
     Args:
       folder: searched with its subfolders; ``None`` for `procedural_textures`.
       size: (height, width) in pixels, or the side of a square.
-      channels: 1 (grey) or 3.
-      seed: picks the pictures when the folder holds more than `limit`, or draws the
+      channels: 1 (gray) or 3.
+      seed: picks the images when the folder holds more than `limit`, or draws the
         procedural ones.
-      limit: most pictures to keep; 512 of 256 px take 100 MB in colour.
+      limit: most images to keep; 512 of 256 px take 100 MB in color.
 
     Returns:
-      The middle of every picture, resized, in natural order of the names.
-      An empty folder or an unreadable picture is a `DataError`.
+      The middle of every image, resized, in natural order of the names.
+      An empty folder or an unreadable image is a `DataError`.
     """
     if channels not in (1, 3):
         raise AnojaxError(f"textures of {channels} channels; give 1 or 3")
@@ -107,13 +107,13 @@ def texture_bank(
         count = min(limit, PROCEDURAL_COUNT)
         return procedural_textures(size=size, channels=channels, count=count, seed=seed)
     root = Path(folder)
-    paths = _chosen(find_pictures(root), root, seed, limit)
+    paths = _chosen(find_images(root), root, seed, limit)
 
     shape = extent(size)
 
     def read(path: Path) -> np.ndarray:
-        picture = read_picture(path, gray=channels == 1)
-        return to_size(_middle(picture.array, shape), shape)
+        image = read_image(path, gray=channels == 1)
+        return to_size(_middle(image.array, shape), shape)
 
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(read, paths)))

@@ -22,7 +22,7 @@ from anojax.data.pipeline import Job, Made, Plan
 
 
 class Final(NamedTuple):
-    """Pictures as they are written."""
+    """Images as they are written."""
 
     normal: Pixels
     image: Pixels
@@ -39,20 +39,20 @@ class Output:
     settings: tuple[dict[str, Any], ...]
     """Hyper-parameters and controls of each method, for the manifest."""
     native: Callable[[int], Pixels] | None = None
-    """Reads the own pixels of picture number i; None keeps the working size."""
+    """Reads the own pixels of image number i; None keeps the working size."""
 
     def final(self, made: Made) -> Final:
-        """The pictures of a result, at their own resolution if that is asked for."""
+        """The images of a result, at their own resolution if that is asked for."""
         if self.native is None:
             return Final(made.normal, made.image, made.mask)
-        own = self.native(made.job.picture)
+        own = self.native(made.job.image)
         return Final(own, *to_native(own, made.normal, made.image, made.mask))
 
     def row(self, made: Made, final: Final, paths: "Paths", pngs: "Pngs") -> Row:
         """The manifest's line of a result."""
         plan, job = self.plan, made.job
         return Row(
-            source=str(plan.pictures[job.picture]),
+            source=str(plan.images[job.image]),
             normal=paths.normal,
             image=paths.image,
             mask=None if pngs.mask is None else paths.mask,
@@ -71,10 +71,10 @@ class Output:
         )
 
     def left_out(self, made: Made) -> str:
-        """The log's line of a job without a picture."""
+        """The log's line of a job without an image."""
         plan, job = self.plan, made.job
         return left_out_line(
-            str(plan.pictures[job.picture]),
+            str(plan.images[job.image]),
             plan.methods[job.method].name,
             job.example_id,
             made.reason,
@@ -93,7 +93,7 @@ class Pngs(NamedTuple):
 
 
 def encode_pair(final: Final) -> Pngs:
-    """Picture and mask as PNG; no mask for an empty draw."""
+    """Image and mask as PNG; no mask for an empty draw."""
     mask = encode_png(final.mask) if final.mask.any() else None
     return Pngs(encode_png(final.image), mask)
 
@@ -124,7 +124,7 @@ class Sink(Protocol):
 class MvtecSink:
     """Folders as in MVTec AD: ``train/good``, ``test/<method>``, ``ground_truth``.
 
-    ``train/good`` holds each normal picture once, as the methods saw it, so that the
+    ``train/good`` holds each normal image once, as the methods saw it, so that the
     folder is a data set of its own.
     """
 
@@ -138,7 +138,7 @@ class MvtecSink:
         plan, category = self.output.plan, self.output.category
         method, stem = plan.methods[job.method].name, plan.stem(job)
         return Paths(
-            f"{category}/train/good/{plan.stems[job.picture]}.png",
+            f"{category}/train/good/{plan.stems[job.image]}.png",
             f"{category}/test/{method}/{stem}.png",
             f"{category}/ground_truth/{method}/{stem}_mask.png",
         )
@@ -152,15 +152,15 @@ class MvtecSink:
         run, paths, job = self.output.run, self.paths(made.job), made.job
         if made.normal is None:
             return self.output.left_out(made)
-        first_of_picture = job.method == 0 and job.draw_of_picture == 0
+        first_of_image = job.method == 0 and job.draw_of_image == 0
         if made.reason is not None:
-            if first_of_picture:
+            if first_of_image:
                 native = self.output.native
-                own = made.normal if native is None else native(job.picture)
+                own = made.normal if native is None else native(job.image)
                 atomic_write(run / paths.normal, encode_png(own))
             return self.output.left_out(made)
         final = self.output.final(made)
-        if first_of_picture:
+        if first_of_image:
             atomic_write(run / paths.normal, encode_png(final.normal))
         pngs = encode_pair(final)
         atomic_write(run / paths.image, pngs.image)

@@ -3,7 +3,7 @@
 Notation (`Song et al. 2021 <https://arxiv.org/abs/2010.02502>`_): timesteps t run from
 0, nearly clean, to T - 1, nearly noise; ᾱ_t is the cumulative product of 1 - β_t, and
 ``x_t = alpha x_0 + sigma epsilon`` with ``alpha = √ᾱ_t`` and ``sigma = √(1 - ᾱ_t)``.
-The clean picture has ᾱ = 1. Pictures are ``[B, H, W, C]`` float32, usually in [-1, 1].
+The clean image has ᾱ = 1. Images are ``[B, H, W, C]`` float32, usually in [-1, 1].
 
 Three frozen descriptions say what is done, and equal ones share one compilation:
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from anojax.diffusion.prediction import Pictures
+from anojax.diffusion.prediction import Images
 from anojax.diffusion.samplers import Guide, Model
 from anojax.types import PyTree
 
@@ -24,7 +24,7 @@ def classifier(
     <https://arxiv.org/abs/2105.05233>`_).
 
     Args:
-      logits: a classifier of noisy pictures: ``(x [b h w c], t [b]) -> [b k]``.
+      logits: a classifier of noisy images: ``(x [b h w c], t [b]) -> [b k]``.
       labels: the class that each example should get.
       weight: of the gradient; 0 is no guidance.
 
@@ -36,7 +36,7 @@ def classifier(
         each = jax.nn.log_softmax(logits(x, t).astype(jnp.float32), axis=-1)
         return jnp.sum(jnp.take_along_axis(each, labels[:, None], axis=-1))
 
-    def guide(x: Pictures, t: Array) -> Pictures:
+    def guide(x: Images, t: Array) -> Images:
         return _shaped(weight) * jax.grad(likelihood)(x, t)
 
     return guide
@@ -71,7 +71,7 @@ def classifier_free(
       weight: of the condition.
     """
 
-    def guided(x: Pictures, t: Array) -> Float[Array, "b h w k"]:
+    def guided(x: Images, t: Array) -> Float[Array, "b h w k"]:
         def twice(a, b):
             return jnp.concatenate([a, b])
 

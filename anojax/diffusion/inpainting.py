@@ -1,4 +1,4 @@
-"""Repainting a part of a picture with a network that knows only whole ones."""
+"""Repainting a part of an image with a network that knows only whole ones."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def inpaint(
     guide: Guide | None = None,
     start: int = 0,
 ) -> Float[Array, "*b h w c"]:
-    """Sample inside a mask, and put the picture's own noisy self outside at each step.
+    """Sample inside a mask, and put the image's own noisy self outside at each step.
 
     This is `blended diffusion <https://arxiv.org/abs/2111.14818>`_. With `resampling`
     it is `RePaint <https://arxiv.org/abs/2201.09865>`_: the sampler goes back now and
@@ -38,8 +38,8 @@ def inpaint(
       model: the network.
       keys: one per example.
       x: what step `start` begins with, as it is: `samplers.initial_noise` (RePaint) or
-        `samplers.start_from` the picture (blended diffusion).
-      image: clean pictures, or latents, in the range of the network.
+        `samplers.start_from` the image (blended diffusion).
+      image: clean images, or latents, in the range of the network.
       mask: 1 where to repaint, else 0.
       schedule: of the noise.
       prediction: the meaning of the output of `model`.
@@ -51,7 +51,7 @@ def inpaint(
       start: index of the first step.
 
     Returns:
-      Pictures that equal `image` bit for bit outside the mask.
+      Images that equal `image` bit for bit outside the mask.
     """
     settings = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
@@ -97,7 +97,7 @@ def walk(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
 
 
 def _plan(schedule, sampler, start, resampling):
-    """Per step of the walk: the sampler's numbers, those of the picture's own noise
+    """Per step of the walk: the sampler's numbers, those of the image's own noise
     after it, and those of the way back."""
     if sampler.kind in ("heun", "dpmpp_2m") or sampler.final != "zero":
         raise AnojaxError(

@@ -11,7 +11,7 @@ from jax import lax
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Int, Key
 
-from anojax.diffusion.prediction import Pictures, Prediction, min_snr_weights
+from anojax.diffusion.prediction import Images, Prediction, min_snr_weights
 from anojax.diffusion.schedules import Schedule, add_noise, look_up, tables
 from anojax.errors import AnojaxError
 from anojax.random import stream
@@ -20,8 +20,8 @@ Scalar = Float[Array, ""]
 
 
 def draw(
-    keys: Key[Array, " b"], x0: Pictures, *, schedule: Schedule
-) -> tuple[Int[Array, " b"], Pictures]:
+    keys: Key[Array, " b"], x0: Images, *, schedule: Schedule
+) -> tuple[Int[Array, " b"], Images]:
     """Timesteps, uniform over all of them, and standard normal noise.
 
     What an example gets depends on its own key alone.
@@ -36,8 +36,8 @@ def draw(
 
 def simple_loss(
     output: Float[Array, "b h w k"],
-    x0: Pictures,
-    noise: Pictures,
+    x0: Images,
+    noise: Images,
     t: Int[Array, " b"],
     *,
     schedule: Schedule,
@@ -48,7 +48,7 @@ def simple_loss(
 
     Args:
       output: of the network at ``add_noise(x0, noise, t)``.
-      x0: the clean pictures.
+      x0: the clean images.
       noise: what was added.
       t: timestep of each example.
       schedule: of the noise.
@@ -67,8 +67,8 @@ def simple_loss(
 
 def hybrid_loss(
     output: Float[Array, "b h w k"],
-    x0: Pictures,
-    noise: Pictures,
+    x0: Images,
+    noise: Images,
     t: Int[Array, " b"],
     *,
     schedule: Schedule,
@@ -99,8 +99,8 @@ def hybrid_loss(
 
 def variational_bound(
     output: Float[Array, "b h w k"],
-    x0: Pictures,
-    x: Pictures,
+    x0: Images,
+    x: Images,
     t: Int[Array, " b"],
     *,
     schedule: Schedule,
@@ -109,13 +109,13 @@ def variational_bound(
     """The term of timestep t in the bound on the likelihood, in bits per dimension.
 
     KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) for t > 0, and the negative
-    logarithm of the discretised Gaussian for t = 0 (eqs. 4 to 6). The predicted x_0 is
+    logarithm of the discretized Gaussian for t = 0 (eqs. 4 to 6). The predicted x_0 is
     not clipped.
 
     Args:
       output: of the network at `x`.
-      x0: clean pictures in [-1, 1], multiples of 1 / 127.5 apart.
-      x: the noisy pictures.
+      x0: clean images in [-1, 1], multiples of 1 / 127.5 apart.
+      x: the noisy images.
       t: timestep of each example.
       schedule: of the noise.
       prediction: the meaning of `output`.
@@ -141,11 +141,11 @@ def variational_bound(
 
 
 def discretised_gaussian(
-    x: Pictures,
-    mean: Pictures,
-    log_deviation: Pictures | Float[Array, "b 1 1 1"],
-) -> Pictures:
-    """Log-probability of 8-bit pictures under a Gaussian (eq. 13 of Ho et al. 2020).
+    x: Images,
+    mean: Images,
+    log_deviation: Images | Float[Array, "b 1 1 1"],
+) -> Images:
+    """Log-probability of 8-bit images under a Gaussian (eq. 13 of Ho et al. 2020).
 
     Args:
       x: values in [-1, 1]; a value stands for all within 1 / 255 of it, the first and

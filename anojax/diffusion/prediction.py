@@ -12,7 +12,7 @@ from anojax.errors import AnojaxError, SettingError
 TARGETS = ("epsilon", "sample", "v_prediction")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 
-Pictures = Float[Array, "b h w c"]
+Images = Float[Array, "b h w c"]
 Level = Float[Array, ""] | Float[Array, "b 1 1 1"]
 """A number of a noise level: one for the batch, or one per example."""
 
@@ -40,20 +40,20 @@ class Prediction:
 
     def split(
         self, output: Float[Array, "b h w k"], channels: int
-    ) -> tuple[Pictures, Pictures | None]:
+    ) -> tuple[Images, Images | None]:
         """The target's half of an output, and the variance's, if it is learned."""
         learned = self.variance == "learned_range"
         expected = 2 * channels if learned else channels
         if output.shape[-1] != expected:
             raise AnojaxError(
-                f"the network puts out {output.shape[-1]} channels for pictures of "
+                f"the network puts out {output.shape[-1]} channels for images of "
                 f"{channels}; variance '{self.variance}' takes {expected}"
             )
         if not learned:
             return output, None
         return output[..., :channels], output[..., channels:]
 
-    def of(self, x0: Pictures, noise: Pictures, alpha: Level, sigma: Level) -> Pictures:
+    def of(self, x0: Images, noise: Images, alpha: Level, sigma: Level) -> Images:
         """What the network should put out."""
         if self.target == "epsilon":
             return noise
@@ -62,8 +62,8 @@ class Prediction:
         return alpha * noise - sigma * x0
 
     def solve(
-        self, output: Pictures, x: Pictures, alpha: Level, sigma: Level
-    ) -> tuple[Pictures, Pictures]:
+        self, output: Images, x: Images, alpha: Level, sigma: Level
+    ) -> tuple[Images, Images]:
         """x_0 and epsilon as the network sees them in x, which they add up to."""
         if self.target == "epsilon":
             return (x - sigma * output) / alpha, output
@@ -72,8 +72,8 @@ class Prediction:
         return alpha * x - sigma * output, alpha * output + sigma * x
 
     def log_variance(
-        self, values: Pictures | None, log_small: Level, log_large: Level
-    ) -> Pictures | Level:
+        self, values: Images | None, log_small: Level, log_large: Level
+    ) -> Images | Level:
         """log Σ of a reverse step.
 
         Args:
@@ -88,7 +88,7 @@ class Prediction:
         return share * log_large + (1 - share) * log_small
 
 
-def epsilon_of(x: Pictures, x0: Pictures, alpha: Level, sigma: Level) -> Pictures:
+def epsilon_of(x: Images, x0: Images, alpha: Level, sigma: Level) -> Images:
     """The noise that makes `x` of `x0`."""
     return (x - alpha * x0) / sigma
 

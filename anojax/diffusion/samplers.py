@@ -1,4 +1,4 @@
-"""From noise to pictures: one loop for every sampler, and DDIM's way back.
+"""From noise to images: one loop for every sampler, and DDIM's way back.
 
 ``sample(model, keys, x, schedule=..., prediction=..., sampler=...)`` is pure and works
 under `jit`; everything but the arrays is static.
@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from anojax.diffusion.plan import Sampler, ddim, rows
-from anojax.diffusion.prediction import Pictures, Prediction, epsilon_of
+from anojax.diffusion.prediction import Images, Prediction, epsilon_of
 from anojax.diffusion.schedules import Schedule, at_timesteps
 from anojax.errors import AnojaxError
 from anojax.random import stream
@@ -24,7 +24,7 @@ Model = Callable[[Array, Array], Array]
 grid."""
 Guide = Callable[[Array, Array], Array]
 """``(x [b h w c], t [b]) -> [b h w c]``: the gradient by x of the logarithm of a
-likelihood that the pictures should have, times its weight."""
+likelihood that the images should have, times its weight."""
 Keys = Key[Array, "*b"]
 Some = Float[Array, "*b h w c"]
 
@@ -50,8 +50,8 @@ def sample(
     Args:
       model: the network.
       keys: one per example; ``None`` if nothing is random. Step i draws `step_noise`.
-      x: pictures at the noise level of step `start`, one or a batch: `initial_noise`,
-        or `start_from` a picture.
+      x: images at the noise level of step `start`, one or a batch: `initial_noise`,
+        or `start_from` an image.
       schedule: of the noise.
       prediction: the meaning of the output of `model`.
       sampler: its settings.
@@ -65,7 +65,7 @@ def sample(
       stop: index of the first step not taken; ``None``: all are.
 
     Returns:
-      Pictures at the noise level of step `stop`; clean ones after the last.
+      Images at the noise level of step `stop`; clean ones after the last.
     """
     settings = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
@@ -85,7 +85,7 @@ def sample(
     return x
 
 
-def memory(x: Pictures, plan: dict[str, Any]) -> dict[str, Pictures]:
+def memory(x: Images, plan: dict[str, Any]) -> dict[str, Images]:
     """What the first step remembers: zeros, and only what the sampler will use."""
     return {k: jnp.zeros_like(x) for k in plan["terms"] if k.startswith("last_")}
 
@@ -93,15 +93,15 @@ def memory(x: Pictures, plan: dict[str, Any]) -> dict[str, Pictures]:
 def advance(
     model: Model,
     keys: Key[Array, " b"] | None,
-    x: Pictures,
-    last: dict[str, Pictures],
+    x: Images,
+    last: dict[str, Images],
     row: dict[str, Any],
     *,
     prediction: Prediction,
     sampler: Sampler,
     guide: Guide | None = None,
     strength: Float[Array, " b"] | None = None,
-) -> tuple[Pictures, dict[str, Pictures]]:
+) -> tuple[Images, dict[str, Images]]:
     """One evaluation of the network and what follows from it; `row` of `plan.rows`."""
     t = jnp.broadcast_to(row["t"], x.shape[:1])
     alpha, sigma = row["alpha"], row["sigma"]
@@ -146,15 +146,15 @@ def invert(
     sampler: Sampler,
     stop: int = 0,
 ) -> Some:
-    """Noise from which deterministic DDIM gets back to a picture (Song et al. 2021).
+    """Noise from which deterministic DDIM gets back to an image (Song et al. 2021).
 
     The steps of `sampler`, ``ddim`` with eta 0, are taken backwards; the network sees x
-    where the step begins. The picture counts as x at the last timestep of the grid,
+    where the step begins. The image counts as x at the last timestep of the grid,
     which should be 0 or close to it.
 
     Args:
       model: the network.
-      x0: one picture or a batch.
+      x0: one image or a batch.
       schedule: of the noise.
       prediction: the meaning of the output of `model`.
       sampler: its settings.
@@ -196,7 +196,7 @@ def step_noise(
 
 
 def initial_noise(keys: Keys, shape: tuple[int, int, int]) -> Float[Array, "*b h w c"]:
-    """Standard normal pictures of `shape` (h, w, c), one per key."""
+    """Standard normal images of `shape` (h, w, c), one per key."""
     if keys.ndim == 1:
         return jax.vmap(lambda key: initial_noise(key, shape))(keys)
     return jax.random.normal(stream(keys, "initial"), shape)
@@ -210,12 +210,12 @@ def start_from(
     sampler: Sampler,
     start: int,
 ) -> Some:
-    """Pictures with the noise that step `start` expects (`SDEdit
+    """Images with the noise that step `start` expects (`SDEdit
     <https://arxiv.org/abs/2108.01073>`_).
 
     Args:
-      keys: one per picture.
-      x0: one clean picture or a batch.
+      keys: one per image.
+      x0: one clean image or a batch.
       schedule: of the noise.
       sampler: whose step it is.
       start: index of the step; see `Sampler.index_below` to find one by its timestep.

@@ -78,7 +78,7 @@ def betas(schedule: Schedule) -> Float64[np.ndarray, " t"]:
 
 @lru_cache(maxsize=64)
 def alphas_cumprod(schedule: Schedule) -> Float64[np.ndarray, " t"]:
-    """ᾱ_t, the share of the picture's variance that is left at timestep t."""
+    """ᾱ_t, the share of the image's variance that is left at timestep t."""
     return _frozen(np.cumprod(1 - betas(schedule)))
 
 
@@ -133,7 +133,7 @@ def tables(schedule: Schedule) -> Tables:
 def look_up(
     table: Float32[np.ndarray, " t"], t: Int[Array, " b"]
 ) -> Float[Array, "b 1 1 1"]:
-    """A table's entries for a batch, shaped to multiply pictures."""
+    """A table's entries for a batch, shaped to multiply images."""
     return jnp.asarray(table)[t][:, None, None, None]
 
 

@@ -1,1 +1,1 @@
-"""How good detectors and synthetic pictures are."""
+"""How good detectors and synthetic images are."""

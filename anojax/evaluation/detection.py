@@ -27,7 +27,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Row:
-    """Measures of one defect type against all normal pictures, or of everything."""
+    """Measures of one defect type against all normal images, or of everything."""
 
     name: str
     normal: int
@@ -84,26 +84,26 @@ def evaluate(
     fpr_limit: float = 0.3,
     block_px: int = 1 << 21,
 ) -> Result:
-    """Compare a detector with the truth, over all pictures and per defect type.
+    """Compare a detector with the truth, over all images and per defect type.
 
     Args:
-      maps: anomaly maps ``[H, W]`` or ``[H, W, 1]``, one per picture, compared as
-        float32; a generator will do, no two are held at once. ``None``: pictures only.
+      maps: anomaly maps ``[H, W]`` or ``[H, W, 1]``, one per image, compared as
+        float32; a generator will do, no two are held at once. ``None``: images only.
       masks: true masks of the same sizes, 0 or 1, 1 on defects.
-      scores: one number per picture, higher for more anomalous.
-      labels: 0 for normal pictures, 1 for anomalous ones.
-      groups: defect type of each picture; those of normal pictures are not used.
+      scores: one number per image, higher for more anomalous.
+      labels: 0 for normal images, 1 for anomalous ones.
+      groups: defect type of each image; those of normal images are not used.
       fpr_limit: false positive rate, in (0, 1], to which AUPRO is integrated.
       block_px: pixels held in memory at once; the result does not depend on it.
 
-    Each defect type is measured against all normal pictures, and pixel measures pool
-    all pixels of those pictures.
+    Each defect type is measured against all normal images, and pixel measures pool
+    all pixels of those images.
 
     Raises:
       DataError: the lengths or sizes do not fit, or a value is out of place.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    _check_pictures(scores, labels, groups, fpr_limit)
+    _check_images(scores, labels, groups, fpr_limit)
     anomalous = labels == 1
     pixels, notes = None, []
     if maps is not None and masks is not None:
@@ -147,23 +147,23 @@ def _undefined(name: str, what: str, ranking: Ranking) -> list[str]:
         )
         if not count
     ]
-    unit = "pixel" if what == "pixel" else "picture"
+    unit = "pixel" if what == "pixel" else "image"
     if not lacks:
         return []
     missing = " and ".join(f"no {kind} {unit}" for kind in lacks)
     return [f"{name}: {what} measures are undefined, there is {missing}"]
 
 
-def _check_pictures(
+def _check_images(
     scores: np.ndarray, labels: np.ndarray, groups: Sequence[str], fpr_limit: float
 ) -> None:
     if not len(scores) == len(labels) == len(groups):
         raise DataError(
             f"{len(scores)} scores, {len(labels)} labels and {len(groups)} groups; "
-            "need one of each per picture"
+            "need one of each per image"
         )
     if not len(labels):
-        raise DataError("there are no pictures to evaluate; check the test folder")
+        raise DataError("there are no images to evaluate; check the test folder")
     strange = sorted(set(labels.tolist()) - {0, 1})
     if strange:
         raise DataError(f"label {strange[0]!r}; expected 0 (normal) or 1 (anomalous)")
@@ -187,18 +187,18 @@ def _add_pixels(
             found = found.reshape(mask.shape)
         if found.shape != mask.shape:
             raise DataError(
-                f"picture {i}: the map is {found.shape}, its mask {mask.shape}; "
+                f"image {i}: the map is {found.shape}, its mask {mask.shape}; "
                 "resize the map to the mask"
             )
         truth = mask > 0
         if not np.all((mask == 0) | (mask == 1)):
             raise DataError(
-                f"picture {i}: the mask has the value {mask[truth].max()}; expected "
+                f"image {i}: the mask has the value {mask[truth].max()}; expected "
                 "0 and 1 only: threshold it first"
             )
         if truth.any() and not anomalous[i]:
             raise DataError(
-                f"picture {i} is labelled normal, but its mask marks {truth.sum()} "
+                f"image {i} is labeled normal, but its mask marks {truth.sum()} "
                 "pixels; correct one of them"
             )
         unmarked += bool(anomalous[i]) and not truth.any()
@@ -208,5 +208,5 @@ def _add_pixels(
     if added != len(anomalous):
         raise DataError(f"{added} maps for {len(anomalous)} labels; need as many")
     if unmarked:
-        return [f"{unmarked} anomalous pictures have an empty mask"]
+        return [f"{unmarked} anomalous images have an empty mask"]
     return []

@@ -8,7 +8,7 @@ positive where its score reaches the threshold. Tied scores are one step of the 
 * AUPR: trapezoid of the same curve from precision 1 at recall 0 (anomalib's).
 * F1-max: the largest 2 P R / (P + R) over all thresholds.
 * AUPRO (Bergmann et al., CVPR 2020): mean overlap of the 8-connected true regions
-  against the false positive rate over the background of all pictures, by trapezoid up
+  against the false positive rate over the background of all images, by trapezoid up
   to a limit (interpolated there), divided by the limit.
 
 Without both kinds, normal and anomalous, all are NaN.
@@ -79,10 +79,10 @@ def rank(scores: Sequence | np.ndarray, labels: Sequence | np.ndarray) -> Rankin
 
 
 class PixelScores:
-    """Scores of the pixels of many pictures, ranked exactly in bounded memory.
+    """Scores of the pixels of many images, ranked exactly in bounded memory.
 
-    Every picture is sorted when it is added and lies in a temporary file (8 bytes per
-    pixel). The sweep merges the sorted pictures by ranges of scores, each of at most
+    Every image is sorted when it is added and lies in a temporary file (8 bytes per
+    pixel). The sweep merges the sorted images by ranges of scores, each of at most
     `block_px` pixels; a range of one 65,536th of all float32 numbers holds no more
     distinct ones, so memory stays bounded however many scores are tied.
     """
@@ -99,7 +99,7 @@ class PixelScores:
     def add(
         self, scores: Shaped[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
     ) -> None:
-        """Append one picture. Scores count as float32; NaN raises `DataError`."""
+        """Append one image. Scores count as float32; NaN raises `DataError`."""
         scores = np.asarray(scores, np.float32)
         _reject_nan(scores)
         regions, count = ndimage.label(mask, EIGHT)
@@ -115,10 +115,10 @@ class PixelScores:
         self._defect_px.append(int(px.sum()))
 
     def rank(
-        self, pictures: Sequence[int] | None = None, *, fpr_limit: float = 0.3
+        self, images: Sequence[int] | None = None, *, fpr_limit: float = 0.3
     ) -> Ranking:
-        """Measures over the pixels of `pictures` (indices; default: all)."""
-        chosen = range(len(self._sizes)) if pictures is None else pictures
+        """Measures over the pixels of `images` (indices; default: all)."""
+        chosen = range(len(self._sizes)) if images is None else images
         total = sum(self._sizes[i] for i in chosen)
         positives = sum(self._defect_px[i] for i in chosen)
         regions = sum(self._regions[i] for i in chosen)
@@ -129,7 +129,7 @@ class PixelScores:
         return sweep.result()
 
     def _runs(self, chosen: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Sorted keys and region numbers of every picture, as views of the file."""
+        """Sorted keys and region numbers of every image, as views of the file."""
         self._file.flush()
         stored = np.memmap(self._file, np.uint32, "r")
         starts = 2 * np.concatenate([[0], np.cumsum(self._sizes, dtype=np.int64)])

@@ -1,4 +1,4 @@
-"""Curves and pictures of an evaluation: PNG files and one page that needs no others."""
+"""Curves and images of an evaluation: PNG files and one page that needs no others."""
 
 import base64
 import html
@@ -27,12 +27,12 @@ RAMP = np.array(
         [252, 255, 164],
     ]
 )
-"""Colours of the maps from the lowest to the highest score, evenly spaced."""
+"""Colors of the maps from the lowest to the highest score, evenly spaced."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the sheet."""
+    """One image of the sheet."""
 
     name: str
     image: np.ndarray
@@ -60,7 +60,7 @@ def write(result: Result, samples: Iterable[Sample], folder: Path | str) -> list
     """Write ``scores.json``, ``curves.png``, ``sheet.png`` and ``report.html``.
 
     The folder is made if need be. Returns the files; without samples or curves there is
-    no picture of them.
+    no image of them.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,12 +193,12 @@ def draw_curves(lines: Sequence[Plot]) -> Image.Image:
 
 
 def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 200) -> Image.Image:
-    """One row per sample: picture, truth on the picture, map.
+    """One row per sample: image, truth on the image, map.
 
     All maps share one scale, from the 1st to the 99.9th percentile of all their scores.
 
     Raises:
-      DataError: a sample's mask or map is not of its picture's size.
+      DataError: a sample's mask or map is not of its image's size.
     """
     scores = np.concatenate([s.map.ravel() for s in samples])
     low, high = np.percentile(scores, [1, 99.9])
@@ -211,12 +211,12 @@ def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 200) -> Image.Image:
         shape = sample.image.shape[:2]
         if not shape == sample.mask.shape == sample.map.shape:
             raise DataError(
-                f"{sample.name}: picture {shape}, mask {sample.mask.shape} and map "
-                f"{sample.map.shape} differ in size; resize them to the picture"
+                f"{sample.name}: image {shape}, mask {sample.mask.shape} and map "
+                f"{sample.map.shape} differ in size; resize them to the image"
             )
         draw.text((gap, row * i + 1), sample.name, INK, font_size=12)
-        picture = _rgb(sample.image)
-        tiles = (picture, _outlined(picture, sample.mask), heat(sample.map, low, high))
+        image = _rgb(sample.image)
+        tiles = (image, _outlined(image, sample.mask), heat(sample.map, low, high))
         for j, tile in enumerate(tiles):
             tile = Image.fromarray(tile)
             tile.thumbnail((tile_px, tile_px))
@@ -227,7 +227,7 @@ def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 200) -> Image.Image:
 def heat(
     scores: Float[np.ndarray, "h w"], low: float, high: float
 ) -> Shaped[np.ndarray, "h w 3"]:
-    """Scores as uint8 colours from black (`low`) through red to yellow (`high`)."""
+    """Scores as uint8 colors from black (`low`) through red to yellow (`high`)."""
     span = high - low
     position = np.clip((scores - low) / (span if span > 0 else 1), 0, 1)
     position = position * (len(RAMP) - 1)
@@ -241,10 +241,10 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
-def _outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with the truth tinted red."""
-    tinted = 0.45 * picture + 0.55 * np.array([255, 0, 0])
-    return np.where(mask[..., None] > 0, tinted, picture).round().astype(np.uint8)
+def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with the truth tinted red."""
+    tinted = 0.45 * image + 0.55 * np.array([255, 0, 0])
+    return np.where(mask[..., None] > 0, tinted, image).round().astype(np.uint8)
 
 
 STYLE = f"""
@@ -280,7 +280,7 @@ def page(result: Result, lines: Sequence[Plot], sheet: bytes | None) -> str:
         f"<title>Detection report</title><style>{STYLE}</style>",
         "<h1>Detection report</h1>",
         f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>',
-        f"<p>Each defect type is measured against all normal pictures. AUPRO is taken "
+        f"<p>Each defect type is measured against all normal images. AUPRO is taken "
         f"up to a false positive rate of {result.fpr_limit:g}.</p>",
         f"<ul>{notes}</ul>" if notes else "",
         f"<h2>Curves</h2>{''.join(svg(p) for p in lines)}" if lines else "",
@@ -288,9 +288,9 @@ def page(result: Result, lines: Sequence[Plot], sheet: bytes | None) -> str:
     if sheet is not None:
         data = base64.b64encode(sheet).decode()
         parts += [
-            "<h2>Pictures</h2><p>Picture, true defect in red, anomaly map (one scale "
+            "<h2>Images</h2><p>Image, true defect in red, anomaly map (one scale "
             "for all).</p>",
-            f'<img alt="picture, truth and map" src="data:image/png;base64,{data}">',
+            f'<img alt="image, truth and map" src="data:image/png;base64,{data}">',
         ]
     return "\n".join(p for p in parts if p) + "\n</html>\n"
 

@@ -2,7 +2,7 @@
 
 Only the device is timed: inputs lie there already, results stay there, all as uint8.
 The bound is the device's measured copy bandwidth: a method must at least read its
-picture and its source and write the new picture, the mask and the alpha.
+image and its source and write the new image, the mask and the alpha.
 """
 
 import statistics
@@ -54,7 +54,7 @@ def copy_bandwidth(devices: list[jax.Device], mib: int = 128) -> float:
 
 def measure(
     synth: Synthesizer,
-    pictures: np.ndarray,
+    normal: np.ndarray,
     bank: Bank | None,
     *,
     batch_size: int = 64,
@@ -62,13 +62,13 @@ def measure(
     bandwidth: float,
     devices: list[jax.Device] | None = None,
 ) -> Speed:
-    """Time one method on uint8 `pictures` [N, H, W, C], repeated to the batch size.
+    """Time one method on uint8 `images` [N, H, W, C], repeated to the batch size.
 
     Methods that learn run with the random parameters of their `init`.
     """
     devices = devices or jax.local_devices()
     run = batch(synth, bank=bank, uint8=True, devices=devices)
-    images = np.resize(pictures, (batch_size, *pictures.shape[1:]))
+    images = np.resize(normal, (batch_size, *normal.shape[1:]))
     split = NamedSharding(
         Mesh(np.array(devices), ("example",)), PartitionSpec("example")
     )
@@ -97,7 +97,7 @@ def measure(
     accessed = cost.get("bytes accessed")
     return Speed(
         method=synth.name,
-        size=pictures.shape[1],
+        size=normal.shape[1],
         batch=batch_size,
         images_per_s=median,
         spread=(max(rates) - min(rates)) / median,

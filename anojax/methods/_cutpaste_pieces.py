@@ -82,7 +82,7 @@ def choose_place(
             jnp.clip(p - e // 2, 0, jnp.maximum(r, 0))
             for p, e, r in zip(pixel, extent, room, strict=True)
         ]
-    # A piece larger than the picture is centred and cut.
+    # A piece larger than the image is centerd and cut.
     return [jnp.where(r > 0, p, r // 2) for p, r in zip(place, room, strict=True)]
 
 
@@ -111,7 +111,7 @@ def within_piece(
 def fetch(
     image: Float[Array, "h w c"], row: Int[Array, "a b"], column: Int[Array, "a b"]
 ) -> Float[Array, "a b c"]:
-    """Pixels at those rows and columns, clipped to the picture."""
+    """Pixels at those rows and columns, clipped to the image."""
     h, w, channels = image.shape
     pixel = jnp.clip(row, 0, h - 1) * w + jnp.clip(column, 0, w - 1)
     flat = image.reshape(-1)
@@ -128,7 +128,7 @@ def uniform_index(u: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
 
 
 def asked_area_px(inputs: Inputs) -> Float[Array, ""]:
-    """The asked area in pixels: a fraction of the foreground, or of the picture."""
+    """The asked area in pixels: a fraction of the foreground, or of the image."""
     h, w = inputs.image.shape[:2]
     whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
     return as_float(inputs.controls.area) * whole

@@ -16,7 +16,7 @@ from anojax.ops.overlap import overlap_counts
 from anojax.ops.patches import (
     bounded_size,
     box_in_window,
-    centres_within,
+    centers_within,
     choose_crop,
     controlled_size,
     resized_crop,
@@ -31,17 +31,17 @@ from anojax.types import Inputs, Synthesis
 _MOST_PATCHES = 8
 # The public code's solver fails on smaller ones; the rule is kept at 256 x 256.
 _LEAST_PIXELS = 50
-# OpenCV's 3 pixels would hide most patches in pictures smaller than this.
+# OpenCV's 3 pixels would hide most patches in images smaller than this.
 _FULL_EROSION_SIDE = 128
 
 
 class Scene(NamedTuple):
-    """What the patches of one picture have in common, in grey levels."""
+    """What the patches of one image have in common, in gray levels."""
 
     source: Float[Array, "h w c"]
-    """The other picture."""
+    """The other image."""
     objects: tuple[Float[Array, "h w 1"], Float[Array, "h w 1"]] | None
-    """Where the object is in the source and in the picture."""
+    """Where the object is in the source and in the image."""
     source_sums: Float[Array, "h1 w1"] | None
     region: Float[Array, "h w 1"] | None
     factor: Float[Array, ""] | None
@@ -58,11 +58,11 @@ class Draw(NamedTuple):
     """Half-height and half-width in the source."""
     scale: Float[Array, "*n"]
     source_tries: Float[Array, "*n k 2"]
-    """Centres in the source, in [0, 1) of their range."""
+    """Centers in the source, in [0, 1) of their range."""
     tries: Float[Array, "*n k 2"]
-    """Centres in the picture, likewise."""
+    """Centers in the image, likewise."""
     region_key: Key[Array, "*n"]
-    """For centres in the picture, if a region is given."""
+    """For centers in the image, if a region is given."""
 
 
 class Patch(NamedTuple):
@@ -72,7 +72,7 @@ class Patch(NamedTuple):
     area: Bool[Array, "p 1 q"]
     """What it labels."""
     corner: Int[Array, "2"]
-    """Of the window, in the picture."""
+    """Of the window, in the image."""
     offset: tuple[Int[Array, ""], Int[Array, ""]]
     """Of the patch, in the window."""
     size: tuple[Int[Array, ""], Int[Array, ""]]
@@ -140,7 +140,7 @@ class NsaPatches(NsaSettings):
     def _object(
         self, levels: Float[Array, "h w c"], given: Float[Array, "h w 1"] | None
     ) -> Float[Array, "h w 1"]:
-        """The object of a picture: the one given, or what is not background."""
+        """The object of an image: the one given, or what is not background."""
         if given is not None:
             return given
         if self.law("background") is None:
@@ -189,7 +189,7 @@ class NsaPatches(NsaSettings):
         old: Float[Array, "p c q"],
         labelled: Float[Array, "p 1 q"],
     ) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
-        """The window with the patch blended in, and what is labelled in it."""
+        """The window with the patch blended in, and what is labeled in it."""
         mixed = self.law("clone") == "mixed"
         (y, x), (height, width) = patch.offset, patch.size
         if self.domain == "mask":
@@ -222,9 +222,9 @@ class NsaPatches(NsaSettings):
         low, high = (np.asarray(v, np.float32) for v in self.bounds_px(shape))
         half = jnp.clip(draw.half_frac * np.asarray(shape, np.float32), low, high)
         margin = tuple(int(v) for v in low)
-        centres = centres_within(draw.source_tries, margin, shape)
+        centers = centers_within(draw.source_tries, margin, shape)
         return choose_crop(
-            centres,
+            centers,
             half.astype(jnp.int32),
             shape,
             sums=scene.source_sums,
@@ -256,15 +256,15 @@ class NsaPatches(NsaSettings):
         """Corner of the pasted box, and whether there is a place for it."""
         margin = tuple(v // 2 + 1 for v in size)
         if scene.region is None:
-            centres = centres_within(draw.tries, margin, shape)
+            centers = centers_within(draw.tries, margin, shape)
         else:
             keys = jax.random.split(draw.region_key, draw.tries.shape[0])
             pixels = jax.vmap(random_pixel, in_axes=(0, None))(keys, scene.region)
             stops = [n - m - 1 for n, m in zip(shape, margin, strict=True)]
-            centres = jnp.clip(
+            centers = jnp.clip(
                 jnp.stack(pixels, -1), jnp.stack(margin)[None], jnp.stack(stops)[None]
             )
-        corners = centres - (jnp.stack(margin) - 1)[None]
+        corners = centers - (jnp.stack(margin) - 1)[None]
         if scene.objects is None:
             return corners[0], jnp.bool_(True)
         ours = resized_crop(scene.objects[0], crop, size, window=window)
@@ -279,7 +279,7 @@ class NsaPatches(NsaSettings):
     def _label(
         self, before: Array, after: Array, labelled: Array, factor: Array | None
     ) -> tuple[Float[Array, "h w 1"], Float[Array, "h w 1"]]:
-        """Where the picture changed visibly, and alpha: how much."""
+        """Where the image changed visibly, and alpha: how much."""
         channels = before.shape[1]
         # Whole numbers: the mean over three channels is a multiple of 1/3.
         change = (jnp.abs(after - before).sum(axis=1) * labelled[:, 0])[..., None]

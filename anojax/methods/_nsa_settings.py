@@ -1,11 +1,11 @@
-"""The settings of `nsa`, and their values for kinds of pictures in its public code."""
+"""The settings of `nsa`, and their values for kinds of images in its public code."""
 
 from dataclasses import dataclass
 
 from anojax.core import Synthesizer, hp
 from anojax.errors import SettingError
 
-# Grey level of the background, and how far from it the object begins.
+# Gray level of the background, and how far from it the object begins.
 _DARK, _BRIGHT = (20.0, 20.0), (200.0, 60.0)
 # Slope and midpoint of the logistic label.
 _WEAK, _MEDIUM, _STRONG = (1 / 3, 7.0), (1 / 6, 15.0), (1 / 12, 24.0)
@@ -70,13 +70,13 @@ class NsaSettings(Synthesizer):
 
     preset: str = hp(
         "texture",
-        "settings for a kind of picture or for a class of MVTec AD",
+        "settings for a kind of image or for a class of MVTec AD",
         choices=tuple(_PRESETS),
     )
     bounds_y: tuple[float, float] | None = hp(
         None,
         "smallest and largest half-height of a source patch, and full height of a "
-        "pasted one, as fractions of the picture's height" + _PRESETTABLE,
+        "pasted one, as fractions of the image's height" + _PRESETTABLE,
         low=0.0,
         high=0.5,
     )
@@ -106,7 +106,7 @@ class NsaSettings(Synthesizer):
     )
     background: tuple[float, float] | None = hp(
         None,
-        "grey level of the background and tolerance: other pixels are the object, "
+        "gray level of the background and tolerance: other pixels are the object, "
         "unless a foreground is given" + _PRESETTABLE,
         low=0.0,
         high=255.0,
@@ -116,7 +116,7 @@ class NsaSettings(Synthesizer):
     )
     min_overlap_frac: float = hp(
         0.25,
-        "least fraction of the patch's object that must fall on the picture's object",
+        "least fraction of the patch's object that must fall on the image's object",
         low=0.0,
         high=1.0,
     )
@@ -140,12 +140,12 @@ class NsaSettings(Synthesizer):
     )
     logistic: tuple[float, float] | None = hp(
         None,
-        "slope and midpoint, in grey levels, of the logistic label" + _PRESETTABLE,
+        "slope and midpoint, in gray levels, of the logistic label" + _PRESETTABLE,
         low=0.0,
         high=255.0,
     )
     tolerance: float = hp(
-        1.0, "grey levels a pixel must change to be labelled", low=0.0, high=255.0
+        1.0, "gray levels a pixel must change to be labeled", low=0.0, high=255.0
     )
     merge: str = hp(
         "or",

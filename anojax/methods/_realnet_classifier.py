@@ -18,7 +18,7 @@ from anojax.types import Inputs, PyTree
 
 @dataclass(frozen=True)
 class RealnetClassifierTask(GradientTask):
-    """The category is told from noised pictures, at all timesteps.
+    """The category is told from noised images, at all timesteps.
 
     The diffusion network comes from the run of its own training and stays as it is; the
     Synthesizer gets both, so that this run is what guided synthesis starts from.
@@ -42,7 +42,7 @@ class RealnetClassifierTask(GradientTask):
                 "realnet's stage classifier teaches what guides synthesis, but "
                 "settings.guidance is none; give its weight (the paper: 1)"
             )
-        one = Inputs(image=batch.pictures[0])
+        one = Inputs(image=batch.images[0])
         classifier = self.synth.init_classifier(stream(key, "classifier"), one)
         # What another run taught takes its place.
         network = self.synth.init_network(stream(key, "network"), one)
@@ -57,7 +57,7 @@ class RealnetClassifierTask(GradientTask):
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
         keys = self.example_keys(key, batch, "classifier")
-        _, noisy, _, t = self.synth.noised(batch.pictures, keys)
+        _, noisy, _, t = self.synth.noised(batch.images, keys)
         _, h, w, c = noisy.shape
         classifier = self.synth.classifier(
             c, (h, w), dtype=self.compute_dtype, remat=self.remat

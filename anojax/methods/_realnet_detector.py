@@ -56,7 +56,7 @@ class RealnetDetector(Detector):
 
 @dataclass(frozen=True)
 class RealnetDetectorTask(GradientTask):
-    """Features of anomalies are put back to those of the normal pictures, and what
+    """Features of anomalies are put back to those of the normal images, and what
     remains is turned into a map of the defects.
 
     Before the first step, the channels that tell best where the anomalies are get
@@ -94,17 +94,17 @@ class RealnetDetectorTask(GradientTask):
     )
     blocks: int = hp(2, "residual blocks in each of these levels", low=1)
     head_channels: int = hp(64, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalised together", low=1)
+    norm_groups: int = hp(32, "of channels that are normalized together", low=1)
     by_max: int = hp(
-        256, "residual channels chosen of each picture by their greatest value", low=1
+        256, "residual channels chosen of each image by their greatest value", low=1
     )
     by_mean: int = hp(256, "and by their mean", low=1)
-    clean_share: float = hp(0.5, "share of pictures left clean", low=0.0, high=1.0)
+    clean_share: float = hp(0.5, "share of images left clean", low=0.0, high=1.0)
     restoration_weight: float = hp(1.0, "of the squared error of the features", low=0.0)
     pool_px: int = hp(
         16,
         "for the score, the map is averaged over squares of this side, at most the "
-        "picture's",
+        "image's",
         low=1,
     )
 
@@ -147,10 +147,10 @@ class RealnetDetectorTask(GradientTask):
         self._check_painter(batch)
         backbone_key, key = jax.random.split(key)
         backbone, selection = self.features.init(backbone_key), self.features.first()
-        pictures = batch.pictures[:1]
-        maps = self.features.maps(backbone, pictures, jnp.float32)
+        images = batch.images[:1]
+        maps = self.features.maps(backbone, images, jnp.float32)
         blocks = self.features.choose(maps, selection)
-        made = init_network(self.network(), key, blocks, pictures.shape[1:3], False)
+        made = init_network(self.network(), key, blocks, images.shape[1:3], False)
         return made["params"], {
             "backbone": backbone,
             "selection": selection,
@@ -160,7 +160,7 @@ class RealnetDetectorTask(GradientTask):
     def begin(
         self, state: TrainState, key: Key[Array, ""], batches: Iterator[Examples]
     ) -> TrainState:
-        """Choose the channels, on anomalies without clean pictures among them.
+        """Choose the channels, on anomalies without clean images among them.
 
         A choice that has been made before stays, for the networks know its channels.
         """
@@ -187,11 +187,11 @@ class RealnetDetectorTask(GradientTask):
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
         self._check_painter(batch)
         out = self.draw(key, batch, clean_share=self.clean_share)
-        pictures = batch.pictures
-        # The frozen network sees anomalies and normal pictures in one go.
+        images = batch.images
+        # The frozen network sees anomalies and normal images in one go.
         maps = self.features.maps(
             statistics["backbone"],
-            jnp.concatenate([out.image, pictures]),
+            jnp.concatenate([out.image, images]),
             self.compute_dtype,
         )
         both = self.features.choose(maps, statistics["selection"])
@@ -200,7 +200,7 @@ class RealnetDetectorTask(GradientTask):
         (restored, logits), new = network.apply(
             {"params": params, "batch_stats": statistics["batch_stats"]},
             given,
-            pictures.shape[1:3],
+            images.shape[1:3],
             True,
             mutable=["batch_stats"],
         )
@@ -221,7 +221,7 @@ class RealnetDetectorTask(GradientTask):
     def _check_painter(self, batch: Examples) -> None:
         if batch.ready is None and self.synth.learns:
             raise SettingError(
-                "realnet's detector learns from pictures that are painted beforehand: "
+                "realnet's detector learns from images that are painted beforehand: "
                 "paint them with 'anojax synth --method realnet --checkpoint RUN --set "
                 "scope=global --output DIR', then train with 'anojax train ... "
                 "settings.painter=stored data.textures=DIR/CATEGORY/test/realnet'"
@@ -260,6 +260,6 @@ def _selection_losses(
 ) -> dict[str, Array]:
     out = task.draw(key, batch)
     # In float32 whatever the training computes in: small changes decide.
-    both = jnp.concatenate([out.image, batch.pictures])
+    both = jnp.concatenate([out.image, batch.images])
     maps = task.features.maps(backbone, both, jnp.float32)
     return {n: selection_losses(*jnp.split(x, 2), out.mask) for n, x in maps.items()}

@@ -25,10 +25,10 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class RealnetDiffusion(PerlinShape):
-    """A diffusion model of pictures in [-1, 1], and the classifier that can guide it."""
+    """A diffusion model of images in [-1, 1], and the classifier that can guide it."""
 
     model_size: int | None = hp(
-        None, "shorter side in px of what is painted; none: the picture's", low=1
+        None, "shorter side in px of what is painted; none: the image's", low=1
     )
     classes: int | None = hp(
         None,
@@ -51,7 +51,7 @@ class RealnetDiffusion(PerlinShape):
     )
     blocks: int = hp(2, "residual blocks in each of its levels", low=1)
     head_channels: int = hp(64, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalised together", low=1)
+    norm_groups: int = hp(32, "of channels that are normalized together", low=1)
     classifier_width: int = hp(
         128,
         "channels of the classifier's first level; all else it has like the network",
@@ -67,14 +67,14 @@ class RealnetDiffusion(PerlinShape):
             self._config(1, self.classifier_width)
 
     def network(self, channels: int, **how) -> UNet2D:
-        """The diffusion network for pictures of so many channels."""
+        """The diffusion network for images of so many channels."""
         classes = {"num_class_embeds": self.classes}
         return UNet2D(config=self._config(channels, self.width, **classes), **how)
 
     def classifier(self, channels: int, shape: Shape, **how) -> UNetClassifier:
-        """The classifier of noisy pictures of that many channels and that size (h, w).
+        """The classifier of noisy images of that many channels and that size (h, w).
 
-        Its attention numbers the places of the picture: another size needs another
+        Its attention numbers the places of the image: another size needs another
         classifier.
 
         Raises:
@@ -94,7 +94,7 @@ class RealnetDiffusion(PerlinShape):
             )
 
     def painted_shape(self, shape: Shape) -> Shape:
-        """Size (h, w) at which a picture of size `shape` is painted.
+        """Size (h, w) at which an image of size `shape` is painted.
 
         That is `model_size`, rounded to sides that the network can halve.
         """
@@ -116,19 +116,19 @@ class RealnetDiffusion(PerlinShape):
         return init_network(network, key, x, t)["params"]
 
     def noised(
-        self, pictures: Float[Array, "b h w c"], keys: Key[Array, " b"]
+        self, images: Float[Array, "b h w c"], keys: Key[Array, " b"]
     ) -> tuple[Array, Array, Array, Array]:
         """What both networks are taught with.
 
         Args:
-          pictures: in [0, 1].
+          images: in [0, 1].
           keys: of the timestep and the noise of each.
 
         Returns:
-          The pictures in [-1, 1] at the size of `painted_shape`, the same with noise, the
+          The images in [-1, 1] at the size of `painted_shape`, the same with noise, the
           noise, and the timesteps ``[b]``.
         """
-        x0 = 2 * resized(pictures, self.painted_shape(pictures.shape[1:3])) - 1
+        x0 = 2 * resized(images, self.painted_shape(images.shape[1:3])) - 1
         t, noise = draw(keys, x0, schedule=SCHEDULE)
         return x0, add_noise(x0, noise, t, schedule=SCHEDULE), noise, t
 
@@ -143,7 +143,7 @@ class RealnetDiffusion(PerlinShape):
         if given is None:
             raise MissingInput(
                 f"realnet with {self.classes} classes needs the category of every "
-                "picture as `label`; give it, or leave the setting classes out"
+                "image as `label`; give it, or leave the setting classes out"
             )
         return jnp.atleast_1d(jnp.asarray(given, jnp.int32))
 
@@ -166,7 +166,7 @@ class RealnetDiffusion(PerlinShape):
 
 
 def resized(x: Float[Array, "b h w c"], shape: Shape) -> Float[Array, "b i j c"]:
-    """Pictures at another size, bilinear, antialiased."""
+    """Images at another size, bilinear, antialiased."""
     if x.shape[1:3] == shape:
         return x
     return jax.image.resize(x, (x.shape[0], *shape, x.shape[-1]), "linear")

@@ -19,7 +19,7 @@ from anojax.nn.diffusion_blocks import mean_of_blocks
 from anojax.nn.group_norm import GroupNorm
 from anojax.nn.init import init_network
 from anojax.nn.resize import resize_bilinear
-from anojax.nn.resnet import ARCHITECTURES, STAGES, ResNet, imagenet_normalise
+from anojax.nn.resnet import ARCHITECTURES, STAGES, ResNet, imagenet_normalize
 from anojax.nn.unet import check_sides
 from anojax.types import PyTree
 
@@ -45,7 +45,7 @@ class SelectedFeatures:
     selected: tuple[int, ...] = (256, 512, 512, 256)
     """Channels chosen of ``layer1`` to ``layer4``; 0: the stage is not used."""
     strides: tuple[int, ...] = (4, 8, 16, 32)
-    """In px of the picture, of the block that each stage belongs to."""
+    """In px of the image, of the block that each stage belongs to."""
     halvings: int = 2
     """How often the sides of a block are halved when it is restored."""
 
@@ -69,7 +69,7 @@ class SelectedFeatures:
 
     @property
     def side_multiple(self) -> int:
-        """What the sides of pictures must be multiples of, in px."""
+        """What the sides of images must be multiples of, in px."""
         return max(self.blocks) * 2**self.halvings
 
     def check(self) -> None:
@@ -107,19 +107,19 @@ class SelectedFeatures:
         return {n: jnp.arange(chosen[n], dtype=jnp.int32) for n in self.layers}
 
     def maps(
-        self, variables: PyTree, pictures: Float[Array, "b h w c"], dtype: Any
+        self, variables: PyTree, images: Float[Array, "b h w c"], dtype: Any
     ) -> Maps:
         """All channels of the stages that are used, at the stride of their block.
 
         Args:
           variables: of the backbone.
-          pictures: in [0, 1]; sides must be multiples of `side_multiple`.
+          images: in [0, 1]; sides must be multiples of `side_multiple`.
           dtype: that the backbone computes in.
         """
-        check_sides(pictures, self.side_multiple)
-        x = imagenet_normalise(pictures)
+        check_sides(images, self.side_multiple)
+        x = imagenet_normalize(images)
         found = self._network(self.layers, dtype).apply(variables, x, False)
-        _, h, w, _ = pictures.shape
+        _, h, w, _ = images.shape
         return {
             name: resize_bilinear(
                 found[name], (h // stride, w // stride), align_corners=True
@@ -155,7 +155,7 @@ def selection_losses(
 
     Args:
       anomalous: features of the anomalies.
-      normal: of the pictures that they were made from.
+      normal: of the images that they were made from.
       mask: at any size that is a multiple of the features'.
     """
     _, h, w, _ = normal.shape
@@ -177,12 +177,12 @@ def select_by_rank(
 ) -> Float[Array, "b h w k"]:
     """The channels whose ranking is greatest, first by its peak, then by its mean (RRS).
 
-    Every picture has its own; both lists descend, and a channel may be in both.
+    Every image has its own; both lists descend, and a channel may be in both.
 
     Args:
       residual: what is handed on.
       ranking: what decides.
-      by_max: channels with the greatest maximum over the picture.
+      by_max: channels with the greatest maximum over the image.
       by_mean: channels with the greatest mean.
     """
     peaks = lax.top_k(ranking.max((1, 2)), by_max)[1]
@@ -192,7 +192,7 @@ def select_by_rank(
 
 
 class FeatureBlock(Network):
-    """Normalisation, SiLU and one 3 x 3 convolution, and the input again."""
+    """Normalization, SiLU and one 3 x 3 convolution, and the input again."""
 
     features: int
     groups: int = 32
@@ -287,7 +287,7 @@ class RealnetNetwork(Network):
     """Restored features, and logits of normal and anomalous for every pixel.
 
     What differs between features and their restoration is squared. Of these residuals
-    the most telling channels of each picture are looked at. Batch normalisation only
+    the most telling channels of each image are looked at. Batch normalization only
     ranks them: a wide channel does not win by its width. No gradient comes from there.
     """
 
@@ -302,7 +302,7 @@ class RealnetNetwork(Network):
     def __call__(
         self, features: Blocks, shape: tuple[int, int], train: bool
     ) -> tuple[Blocks, Float[Array, "b h w 2"]]:
-        """`shape` (h, w) is that of the pictures; the first block is the finest."""
+        """`shape` (h, w) is that of the images; the first block is the finest."""
         restored = tuple(
             FeatureUNet(
                 width=x.shape[-1] // 2,
@@ -341,7 +341,7 @@ class RealnetNetwork(Network):
 
 
 class DefectHead(Network):
-    """Logits of normal and anomalous, at the size of the picture, from residuals."""
+    """Logits of normal and anomalous, at the size of the image, from residuals."""
 
     @nn.compact
     def __call__(

@@ -13,7 +13,7 @@ from anojax.nn.init import uniform_fan_in
 
 
 class SelfAttention(nn.Module, kw_only=True):
-    """Normalisation, attention over all places with several heads, and the input again.
+    """Normalization, attention over all places with several heads, and the input again.
 
     Parameters have the names of diffusers: ``group_norm``, ``to_q``, ``to_k``,
     ``to_v`` and ``to_out_0``.
@@ -23,7 +23,7 @@ class SelfAttention(nn.Module, kw_only=True):
     head_dim: int
     """Channels per head; queries and keys are scaled by its root."""
     groups: int | None = 32
-    """Of the normalisation; ``None``: none."""
+    """Of the normalization; ``None``: none."""
     eps: float = 1e-5
     output_scale: float = 1.0
     """The sum of input and attention is divided by this."""

@@ -1,7 +1,7 @@
 """Layers with the conventions of PyTorch, on which the published networks rest.
 
 Padding is explicit and symmetric (``"SAME"`` pads strided convolutions otherwise),
-weights and biases start as PyTorch's do, and batch normalisation keeps 90 % of its
+weights and biases start as PyTorch's do, and batch normalization keeps 90 % of its
 running statistics per step. Its running variance is the biased one of the batch;
 PyTorch's is larger by n / (n - 1).
 """
@@ -26,7 +26,7 @@ class Network(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
     """Precision of the arithmetic: float32 or bfloat16."""
     axis_name: str | None = None
-    """Mapped axis over which batch normalisation averages its statistics; ``None``:
+    """Mapped axis over which batch normalization averages its statistics; ``None``:
     each device uses those of its own examples (a mesh under `jit` needs no name)."""
 
 
@@ -125,7 +125,7 @@ def batch_norm(
     train: bool,
     scale_init: Initializer = nn.initializers.ones,
 ) -> Callable[[Array], Array]:
-    """Batch normalisation for a layer of `parent`, with PyTorch's epsilon and momentum.
+    """Batch normalization for a layer of `parent`, with PyTorch's epsilon and momentum.
 
     It computes in float32, whatever the precision of its input.
     """
@@ -154,7 +154,7 @@ def dense(parent: Network, name: str, features: int, fan_in: int) -> nn.Dense:
 
 
 class ConvNorm(Network):
-    """Convolution, batch normalisation and, unless told otherwise, ReLU."""
+    """Convolution, batch normalization and, unless told otherwise, ReLU."""
 
     features: int
     kernel: int = 3
@@ -183,7 +183,7 @@ class ConvNorm(Network):
 
 class ProjectionHead(Network):
     """Classifier on an embedding: `depth` layers of the embedding's own width, one of
-    `features`, each with batch normalisation and ReLU, then the logits (CutPaste)."""
+    `features`, each with batch normalization and ReLU, then the logits (CutPaste)."""
 
     classes: int
     depth: int = 1

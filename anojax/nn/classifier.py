@@ -7,14 +7,14 @@ from jaxtyping import Array, Float
 
 from anojax.nn.blocks import Network, ProjectionHead
 from anojax.nn.resize import resize_bilinear
-from anojax.nn.resnet import ResNet, imagenet_normalise
+from anojax.nn.resnet import ResNet, imagenet_normalize
 from anojax.types import PyTree
 
 
 class EmbeddingClassifier(Network):
     """Embedding (``pooled``), the map that it is the mean of (``layer4``), ``logits``.
 
-    Takes pictures in [0, 1] and normalises them as for ImageNet.
+    Takes images in [0, 1] and normalizes them as for ImageNet.
     """
 
     classes: int
@@ -38,7 +38,7 @@ class EmbeddingClassifier(Network):
             name="backbone",
             dtype=self.dtype,
             axis_name=self.axis_name,
-        )(imagenet_normalise(image), train)
+        )(imagenet_normalize(image), train)
         return {**found, "logits": self.head("head")(found["pooled"], train)}
 
     @nn.nowrap
@@ -70,7 +70,7 @@ def grad_cam(
 ) -> Float[Array, "h w"]:
     """Grad-CAM of the log-odds of any class but the first, resized to `shape`.
 
-    `found` is what `classify` gave for one picture.
+    `found` is what `classify` gave for one image.
     """
     own = {
         "params": variables["params"]["head"],

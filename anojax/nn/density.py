@@ -1,4 +1,4 @@
-"""A Gaussian density of the features of normal pictures, and the distance from it."""
+"""A Gaussian density of the features of normal images, and the distance from it."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +29,8 @@ def ledoit_wolf(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d d"]:
     level = np.trace(sample) / d
     if not level > 0:
         raise AnojaxError(
-            f"the features of all {n} pictures are equal, so they have no density; "
-            "give different pictures, or train with a lower learning rate"
+            f"the features of all {n} images are equal, so they have no density; "
+            "give different images, or train with a lower learning rate"
         )
     squared = np.sum(sample**2)
     distance = squared / d - level**2

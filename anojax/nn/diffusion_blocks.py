@@ -28,7 +28,7 @@ class Part(nn.Module, kw_only=True):
 
     config: UNet2DConfig
     dtype: Any = jnp.float32
-    """Precision of the arithmetic: float32 or bfloat16. Normalisation and softmax are
+    """Precision of the arithmetic: float32 or bfloat16. Normalization and softmax are
     float32 in any case."""
     remat: bool = False
     """Whether the backward pass computes every block anew instead of storing it."""
@@ -86,7 +86,7 @@ class Part(nn.Module, kw_only=True):
 
     @nn.nowrap
     def norm(self, name: str) -> GroupNorm:
-        """The usual normalisation."""
+        """The usual normalization."""
         c = self.config
         return GroupNorm(
             groups=c.norm_num_groups, eps=c.norm_eps, dtype=self.dtype, name=name

@@ -14,7 +14,7 @@ from anojax.nn.init import normal, uniform_fan_in
 
 
 class UNetClassifier(UNetEncoder):
-    """Logits of the class of a noisy picture at its time step.
+    """Logits of the class of a noisy image at its time step.
 
     Of the configuration the way up and the output are not used. ADM's classifier at
     256 px is ``adm_config(width=128, sample_size=256)``.
@@ -39,7 +39,7 @@ class UNetClassifier(UNetEncoder):
         size = (c.sample_size,) * 2 if isinstance(c.sample_size, int) else c.sample_size
         if size is not None and (h, w) != size:
             raise AnojaxError(
-                f"the classifier takes pictures of {size[0]} x {size[1]} px, not {h} x "
+                f"the classifier takes images of {size[0]} x {size[1]} px, not {h} x "
                 f"{w}: its places have numbers; resize them, or change sample_size"
             )
         x, _ = self.encode(x, self.embed(timesteps, None), train)

@@ -27,10 +27,10 @@ class UNet2DConfig:
     """Fields, defaults and meanings are those of ``UNet2DModel``, but for the last."""
 
     sample_size: int | tuple[int, int] | None = None
-    """Side of the pictures in px, or (h, w). Only a classifier is bound to it."""
+    """Side of the images in px, or (h, w). Only a classifier is bound to it."""
     in_channels: int = 3
     out_channels: int = 3
-    """Twice the channels of the picture where the variance is learned."""
+    """Twice the channels of the image where the variance is learned."""
     center_input_sample: bool = False
     """Whether the input lies in [0, 1] and is to be moved to [-1, 1]."""
     time_embedding_type: str = "positional"
@@ -61,10 +61,10 @@ class UNet2DConfig:
     norm_num_groups: int = 32
     attn_norm_num_groups: int | None = None
     """Groups in the attention of the middle. ``None``: `norm_num_groups`, or without
-    normalisation where `resnet_time_scale_shift` is ``"scale_shift"``."""
+    normalization where `resnet_time_scale_shift` is ``"scale_shift"``."""
     norm_eps: float = 1e-5
     resnet_time_scale_shift: str = "default"
-    """Whether the embedding is added, or scales and shifts what is normalised."""
+    """Whether the embedding is added, or scales and shifts what is normalized."""
     add_attention: bool = True
     """Attention in the middle block."""
     class_embed_type: str | None = None
@@ -136,7 +136,7 @@ class UNet2DConfig:
 
     @property
     def side_multiple(self) -> int:
-        """Both sides of a picture must be multiples of this."""
+        """Both sides of an image must be multiples of this."""
         return 2 ** (len(self.block_out_channels) - 1)
 
     def resamples_by(self, kind: str) -> str:
@@ -179,8 +179,8 @@ class UNet2DConfig:
 def receptive_field_px(config: UNet2DConfig) -> int | None:
     """Side of the window that one output pixel can depend on, at its widest, in px.
 
-    ``None``: the whole picture, through attention. Group normalisation is left out: it
-    mixes its statistics over the whole picture.
+    ``None``: the whole image, through attention. Group normalization is left out: it
+    mixes its statistics over the whole image.
     """
     if config.attended:
         return None

@@ -59,7 +59,7 @@ class UNetEncoder(Part):
         if wanted != (labels is not None):
             raise AnojaxError(
                 "the network knows classes, but class_labels is None; give one per "
-                "picture"
+                "image"
                 if wanted
                 else "class_labels were given to a network without classes; leave them "
                 "out, or set num_class_embeds"
@@ -89,7 +89,7 @@ class UNetEncoder(Part):
         if x.shape[-1] != c.in_channels:
             raise AnojaxError(
                 f"the network takes {c.in_channels} channels, not {x.shape[-1]}; "
-                "change in_channels or the pictures"
+                "change in_channels or the images"
             )
         x = x.astype(self.dtype)
         x = self.conv("conv_in", 2 * x - 1 if c.center_input_sample else x, self._first)
@@ -108,7 +108,7 @@ class UNetEncoder(Part):
 
 
 class UNet2D(UNetEncoder):
-    """Predicts noise, picture or velocity from a noisy picture and its time step.
+    """Predicts noise, image or velocity from a noisy image and its time step.
 
     A network that learns the variance has twice the channels in its output.
     """
@@ -125,8 +125,8 @@ class UNet2D(UNetEncoder):
         """The prediction, float32.
 
         Args:
-          x: noisy pictures in [-1, 1]; both sides multiples of `side_multiple`.
-          timesteps: one per picture; noise levels for a ``"fourier"`` embedding.
+          x: noisy images in [-1, 1]; both sides multiples of `side_multiple`.
+          timesteps: one per image; noise levels for a ``"fourier"`` embedding.
           class_labels: indices; for an ``"identity"`` embedding the embeddings.
           train: whether dropout is active; it needs the stream ``"dropout"``.
 
@@ -166,7 +166,7 @@ def adm_config(
     """The networks of "Diffusion models beat GANs" (ADM), whose defaults are at 256 px.
 
     Args:
-      channels: of the picture.
+      channels: of the image.
       out_channels: of the prediction; ``None``: twice `channels`, a learned variance.
       width: of the first level; `multipliers` are the levels' factors to it.
       attention_at: factors of reduction, powers of two, at which there is attention.

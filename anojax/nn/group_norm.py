@@ -1,4 +1,4 @@
-"""Group normalisation in few passes over the picture."""
+"""Group normalization in few passes over the image."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 
 class GroupNorm(nn.Module, kw_only=True):
-    """Normalises groups of neighbouring channels over the whole picture.
+    """Normalizes groups of neighboring channels over the whole image.
 
     Statistics are float32 whatever `dtype` is, and in two passes: the mean, then the
     mean square about it. They are summed per channel first, which leaves whole rows of
@@ -27,7 +27,7 @@ class GroupNorm(nn.Module, kw_only=True):
         x: Float[Array, "b h w c"],
         modulation: tuple[Float[Array, "b c"], Float[Array, "b c"]] | None = None,
     ) -> Float[Array, "b h w c"]:
-        """The normalised picture y, or ``y * (1 + scale) + shift`` of a modulation."""
+        """The normalized image y, or ``y * (1 + scale) + shift`` of a modulation."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -45,7 +45,7 @@ class GroupNorm(nn.Module, kw_only=True):
 
     @nn.nowrap
     def _over_groups(self, x: Array) -> Array:
-        """Mean over every group of every picture, ``[b, c]``."""
+        """Mean over every group of every image, ``[b, c]``."""
         b, _, _, c = x.shape
         found = x.mean((1, 2)).reshape(b, self.groups, c // self.groups)
         found = found.mean(-1, keepdims=True)

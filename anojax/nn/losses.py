@@ -145,7 +145,7 @@ def ssim(a: Batch, b: Batch, *, data_range: float = 1.0) -> Scalar:
 def gradient_magnitude(x: Batch) -> Batch:
     """Length of the Prewitt gradient (taps +-1/3), per channel, zeros beyond the border.
 
-    1e-12 inside the root keeps the gradient finite where the picture is flat.
+    1e-12 inside the root keeps the gradient finite where the image is flat.
     """
     h, w = x.shape[1:3]
     p = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -159,16 +159,16 @@ def gradient_magnitude(x: Batch) -> Batch:
 def gms_map(a: Batch, b: Batch, *, c: float = 0.0026) -> Batch:
     """Gradient magnitude similarity in (0, 1], per pixel and channel (RIAD).
 
-    Blind to flat shifts of colour. `c` suits pictures in [0, 1].
+    Blind to flat shifts of color. `c` suits images in [0, 1].
     """
     ga, gb = gradient_magnitude(a), gradient_magnitude(b)
     return (2 * ga * gb + c) / (ga**2 + gb**2 + c)
 
 
 def msgms_map(a: Batch, b: Batch, *, scales: int = 4, c: float = 0.0026) -> Batch:
-    """`gms_map` averaged over `scales`, each resized to full size (half-pixel centres).
+    """`gms_map` averaged over `scales`, each resized to full size (half-pixel centers).
 
-    Every scale halves both pictures by averaging 2 x 2 pixels.
+    Every scale halves both images by averaging 2 x 2 pixels.
     """
     shape = a.shape[1:3]
     maps = [resize_bilinear(m, shape) for m in _gms_pyramid(a, b, scales, c)]
@@ -186,7 +186,7 @@ def _gms_pyramid(a: Array, b: Array, scales: int, c: float) -> list[Array]:
     if min(a.shape[1:3]) < smallest:
         raise AnojaxError(
             f"{scales} scales need sides of at least {smallest} px; "
-            f"got {a.shape[1]} x {a.shape[2]}: use fewer scales or larger pictures"
+            f"got {a.shape[1]} x {a.shape[2]}: use fewer scales or larger images"
         )
     maps = []
     for scale in range(scales):

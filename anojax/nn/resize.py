@@ -14,8 +14,8 @@ def resize_bilinear(
 ) -> Float[Array, "b i j c"]:
     """Resize to `shape` (h, w) without antialiasing.
 
-    With `align_corners` the outermost pixel centres stay where they are; without, the
-    pixels' outer edges do (half-pixel centres; samples are clamped to the border).
+    With `align_corners` the outermost pixel centers stay where they are; without, the
+    pixels' outer edges do (half-pixel centers; samples are clamped to the border).
     """
     # Columns first: rows are contiguous, so the doubled array is written once.
     for axis in (2, 1):
@@ -51,7 +51,7 @@ def _interpolate(x: Array, axis: int, n_out: int, align_corners: bool) -> Array:
 
 
 def _double(x: Array, axis: int, align_corners: bool) -> Array:
-    """Twice as long: every output lies between an input pixel and a neighbour.
+    """Twice as long: every output lies between an input pixel and a neighbor.
 
     On CPU three to five times faster than the product with the matrix.
     """
@@ -60,7 +60,7 @@ def _double(x: Array, axis: int, align_corners: bool) -> Array:
     shape = [1] * x.ndim
     shape[axis] = n
     own = np.arange(n)
-    # At the ends the neighbour is the pixel itself: clamping costs no branch.
+    # At the ends the neighbor is the pixel itself: clamping costs no branch.
     before = (own - position[0::2]).reshape(shape).astype(x.dtype)
     after = (position[1::2] - own).reshape(shape).astype(x.dtype)
     part = lambda start, stop: lax.slice_in_dim(x, start, stop, axis=axis)  # noqa: E731

@@ -30,10 +30,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def imagenet_normalise(image: Float[Array, "*b h w c"]) -> Float[Array, "*b h w 3"]:
-    """What networks trained on ImageNet expect, from pictures in [0, 1].
+def imagenet_normalize(image: Float[Array, "*b h w c"]) -> Float[Array, "*b h w 3"]:
+    """What networks trained on ImageNet expect, from images in [0, 1].
 
-    One-channel pictures become grey RGB.
+    One-channel images become gray RGB.
     """
     shape = (1,) * (image.ndim - 1) + (3,)
     mean = np.asarray(IMAGENET_MEAN, np.float32).reshape(shape)

@@ -1,4 +1,4 @@
-"""The U-Net that learns the score of noisy pictures (SPR, ICCV 2023)."""
+"""The U-Net that learns the score of noisy images (SPR, ICCV 2023)."""
 
 from math import gcd
 
@@ -15,14 +15,14 @@ from anojax.nn.unet import check_sides
 
 
 class ScoreUNet(Network):
-    """Predicts ``std(t) * score``: minus the unit noise in a picture, by and large.
+    """Predicts ``std(t) * score``: minus the unit noise in an image, by and large.
 
     Every stage is told the time after its last activation, and the skips carry that
     too. Sides must be multiples of 16.
     """
 
     channels: int = 3
-    """Channels of pictures and result."""
+    """Channels of images and result."""
     width: int = 64
     """Channels of the first block, an even number; the deepest have eight times as
     many. It gives the number of frequencies as well: twice as many."""
@@ -36,7 +36,7 @@ class ScoreUNet(Network):
     ) -> Float[Array, "b h w k"]:
         """
         Args:
-          x: noisy pictures.
+          x: noisy images.
           t: their times.
           frequencies: of the Fourier features of time; they are fixed, not learned.
         """

@@ -17,7 +17,7 @@ def gaussian_taps(size: int, sigma_px: float) -> tuple[float, ...]:
 
 
 def mean_filter(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
-    """Mean of the `size` x `size` (odd) neighbourhood; beyond the border lie zeros, and
+    """Mean of the `size` x `size` (odd) neighborhood; beyond the border lie zeros, and
     the divisor is always size squared (the anomaly maps of DRAEM and RIAD)."""
     return smooth(x, (1 / size,) * size)
 

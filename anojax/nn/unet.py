@@ -55,7 +55,7 @@ class ReconstructiveUNet(Network):
 class DiscriminativeUNet(Network):
     """DRAEM's discriminative network: logits of normal and anomalous for every pixel.
 
-    The paper's input is the reconstruction followed by the picture, on the channel
+    The paper's input is the reconstruction followed by the image, on the channel
     axis. Sides must be multiples of 32.
     """
 
@@ -119,7 +119,7 @@ def check_sides(x: Float[Array, "b h w c"], multiple: int) -> None:
     _, h, w, _ = x.shape
     if h % multiple or w % multiple:
         raise AnojaxError(
-            f"the network cannot halve pictures of {h} x {w} px often enough; resize "
+            f"the network cannot halve images of {h} x {w} px often enough; resize "
             f"them so that both sides are multiples of {multiple}"
         )
 

@@ -1,4 +1,4 @@
-"""Overlapping windows of a picture, and a map from what was found in each."""
+"""Overlapping windows of an image, and a map from what was found in each."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def cut(
     columns: Int[np.ndarray, " n"],
     window: tuple[int, int],
 ) -> Float[Array, "n i j c"]:
-    """The windows (h, w) of a picture that begin in `row` and in each of `columns`."""
+    """The windows (h, w) of an image that begin in `row` and in each of `columns`."""
     rows = jnp.asarray(row, jnp.int32) + np.arange(window[0], dtype=np.int32)
     band = image.at[rows].get(mode="promise_in_bounds")
     places = columns[:, None] + np.arange(window[1], dtype=np.int32)[None]
@@ -41,7 +41,7 @@ def spread(
     begins: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]],
 ) -> Float[Array, "h w"]:
     """A value for every pixel: the mean of the windows' values, weighted by a Gaussian
-    about the centre of each, whose deviation is a sixth of the window."""
+    about the center of each, whose deviation is a sixth of the window."""
     weights = []
     for side, size, begin in zip(shape, window, begins, strict=True):
         distance = np.arange(side)[:, None] - (begin[None] + (size - 1) / 2)
@@ -55,7 +55,7 @@ def spread(
 def tiles(
     images: Float[Array, "b h w c"], window: tuple[int, int]
 ) -> Float[Array, "n i j c"]:
-    """Windows side by side that cover every picture."""
+    """Windows side by side that cover every image."""
     rows, columns = starts(images.shape[1:3], window, window)
     found = [jax.vmap(lambda x, y=y: cut(x, y, columns, window))(images) for y in rows]
     return jnp.concatenate(found).reshape(-1, *window, images.shape[3])
@@ -67,12 +67,12 @@ def part_of(shape: tuple[int, int], frac: float) -> tuple[int, int]:
 
 
 def random_window(
-    key: Key[Array, ""], pictures: PyTree, window: tuple[int, int]
+    key: Key[Array, ""], images: PyTree, window: tuple[int, int]
 ) -> PyTree:
-    """The same window, drawn uniformly, of pictures and masks ``[h, w, c]``."""
-    shape = jax.tree.leaves(pictures)[0].shape[:2]
+    """The same window, drawn uniformly, of images and masks ``[h, w, c]``."""
+    shape = jax.tree.leaves(images)[0].shape[:2]
     room = np.subtract(shape, window).astype(np.int32) + 1
     y, x = jax.random.randint(key, (2,), 0, room)
     return jax.tree.map(
-        lambda v: lax.dynamic_slice(v, (y, x, 0), (*window, v.shape[2])), pictures
+        lambda v: lax.dynamic_slice(v, (y, x, 0), (*window, v.shape[2])), images
     )

@@ -1,1 +1,1 @@
-"""Pure array operations: one picture in, arrays out. No method knowledge."""
+"""Pure array operations: one image in, arrays out. No method knowledge."""

@@ -1,4 +1,4 @@
-"""How a new appearance enters a picture.
+"""How a new appearance enters an image.
 
 Every local method ends in `local_synthesis`, so that three promises hold by
 construction: pixels outside the mask keep their bits, the mask stays inside the
@@ -30,7 +30,7 @@ def select(
     """`new` where `inside`, `old` elsewhere: ``jnp.where``, three times as fast.
 
     Compilers for CPUs do not vectorize a mask that is broadcast over an innermost axis
-    of 3; fetched by index, it has the picture's shape and they do.
+    of 3; fetched by index, it has the image's shape and they do.
     """
     h, w, c = old.shape
     columns = np.repeat(np.arange(w), c)
@@ -46,7 +46,7 @@ def computed_once(
     """`inside` itself, in a way that lets no compiler compute it twice.
 
     Compilers copy cheap arithmetic into each of its consumers, where it may round
-    differently: a pixel at a threshold would change in the picture and be missing in
+    differently: a pixel at a threshold would change in the image and be missing in
     the mask. A loop whose length they cannot know, they can neither copy nor fuse.
     """
     turns = jnp.where(image[0, 0, 0] >= 0.0, 2, 0)
@@ -63,11 +63,11 @@ def local_synthesis(
     label: int | Array = 1,
     aux: dict[str, Array] | None = None,
 ) -> Synthesis:
-    """Put `new` into the picture under `mask`, and nowhere else.
+    """Put `new` into the image under `mask`, and nowhere else.
 
     Args:
-      inputs: the example; its foreground, region and severity are honoured here.
-      new: the picture with the defect; only its pixels under the mask matter.
+      inputs: the example; its foreground, region and severity are supported here.
+      new: the image with the defect; only its pixels under the mask matter.
       mask: the shape of the defect, 0 or 1.
       alpha: soft strength in [0, 1]; the mask itself by default.
       severity: ``"opacity"`` fades `new` in by `Controls.severity`; ``"done"`` says

@@ -1,6 +1,6 @@
 """Random sets of the square cells of a grid.
 
-A picture whose sides are no multiples of the cell's is covered too: cells at the lower
+An image whose sides are no multiples of the cell's is covered too: cells at the lower
 and right border are cut. With the same key, `cover` takes cells in the order in which
 `partition` fills its sets.
 """
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 def partition(
     key: Key[Array, ""], shape: tuple[int, int], *, cell_px: int, parts: int
 ) -> Int[Array, "h w"]:
-    """Divide a picture of `shape` (h, w) into disjoint sets of cells (RIAD, 2021).
+    """Divide an image of `shape` (h, w) into disjoint sets of cells (RIAD, 2021).
 
     Returns:
       The number of every pixel's set, 0 to parts - 1. The sets have equally many cells,

@@ -1,7 +1,7 @@
-"""Colour adjustments and jitter, with torchvision's definitions.
+"""Color adjustments and jitter, with torchvision's definitions.
 
-Pictures lie in [0, 1], and most functions take their channels as separate planes:
-arithmetic along an innermost axis of three does not vectorise. With one channel, hue
+Images lie in [0, 1], and most functions take their channels as separate planes:
+arithmetic along an innermost axis of three does not vectorize. With one channel, hue
 and saturation have nothing to act on.
 """
 
@@ -31,11 +31,11 @@ def join(channels: Channels) -> Float[Array, "h w c"]:
 
 
 def luma(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
-    """0.299 R + 0.587 G + 0.114 B; a grey image is its own luma."""
-    return grey(split(image))[..., None]
+    """0.299 R + 0.587 G + 0.114 B; a gray image is its own luma."""
+    return gray(split(image))[..., None]
 
 
-def grey(channels: Channels) -> Float[Array, "*s"]:
+def gray(channels: Channels) -> Float[Array, "*s"]:
     """Luma of planes."""
     if len(channels) == 1:
         return channels[0]
@@ -51,7 +51,7 @@ def adjust_contrast(
     channels: Channels, factor: Scalar, *, weights: Float[Array, "*s"] | None = None
 ) -> Channels:
     """Stretch about the mean luma of the pixels with weight, clipped to [0, 1]."""
-    level = grey(channels)
+    level = gray(channels)
     if weights is None:
         mean = jnp.mean(level)
     else:
@@ -60,10 +60,10 @@ def adjust_contrast(
 
 
 def adjust_saturation(channels: Channels, factor: Scalar) -> Channels:
-    """Stretch each pixel about its own luma, clipped to [0, 1]; 0 is greyscale."""
+    """Stretch each pixel about its own luma, clipped to [0, 1]; 0 is grayscale."""
     if len(channels) == 1:
         return channels
-    level = grey(channels)
+    level = gray(channels)
     return tuple(jnp.clip(level + factor * (v - level), 0.0, 1.0) for v in channels)
 
 
@@ -90,7 +90,7 @@ def jitter(
     hue: float = 0.0,
     weights: Float[Array, "h w 1"] | None = None,
 ) -> Float[Array, "h w c"]:
-    """Colour jitter as in torchvision: four adjustments in random order.
+    """Color jitter as in torchvision: four adjustments in random order.
 
     Args:
       key: source of the factors and of the order.

@@ -1,4 +1,4 @@
-"""OpenCV's 8-bit colour spaces, on planes of integer levels.
+"""OpenCV's 8-bit color spaces, on planes of integer levels.
 
 The scaling is OpenCV's: H 0..179 (two degrees a step), S, V, Y 0..255, chroma about
 128, and the L of Lab and Luv stretched from 0..100 to 0..255.
@@ -151,7 +151,7 @@ def change_brightness(
     offset: Int32[Array, ""],
     multiply_first: Bool[Array, ""],
 ) -> Planes:
-    """Change the brightness plane of a colour space: v becomes factor v and + offset.
+    """Change the brightness plane of a color space: v becomes factor v and + offset.
 
     Each of the two steps ends in floor and clip to 0..255, in the order asked for.
 

@@ -16,7 +16,7 @@ def gaussian_blur(
       image: any range.
       sigma: standard deviation in pixels, traced, at least 0; near 0 is the identity.
       radius: taps on either side (static): 2 radius + 1 in all. The kernel is cut
-        there and normalised; 3 sigma is ample. It must be below both sides.
+        there and normalized; 3 sigma is ample. It must be below both sides.
     """
     step = np.arange(-radius, radius + 1, dtype=np.float32)
     width = jnp.maximum(jnp.asarray(sigma, jnp.float32), 1e-3)

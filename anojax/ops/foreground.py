@@ -1,7 +1,7 @@
 """Which pixels show the object, when no mask says so.
 
 `otsu_threshold` and `threshold_foreground` are the classical tools; `object_mask` finds
-an object on a plain bright or dark background; `saliency` says where a picture is
+an object on a plain bright or dark background; `saliency` says where an image is
 unusual. What needs connected components lives on the host, in `data.foregrounds`.
 """
 
@@ -17,7 +17,7 @@ BINS = 256
 
 
 def luma(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
-    """Grey level by ITU-R 601 weights; single-channel pictures as they are."""
+    """Gray level by ITU-R 601 weights; single-channel images as they are."""
     if image.shape[-1] == 1:
         return image
     weights = jnp.asarray(np.array([[[0.299, 0.587, 0.114]]], np.float32))
@@ -27,32 +27,32 @@ def luma(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
 def otsu_threshold(values: Float[Array, "h w 1"]) -> Scalar:
     """Otsu's threshold (1979) of values in [0, 1], over 256 bins.
 
-    Values above it are one class. It is the centre of the bin that maximises the
+    Values above it are one class. It is the center of the bin that maximizes the
     variance between the classes; of several such bins the middle one.
     """
     bins = jnp.clip(jnp.floor(values.ravel() * BINS), 0, BINS - 1).astype(jnp.int32)
     counts = jnp.zeros(BINS, jnp.float32).at[bins].add(1.0, mode="promise_in_bounds")
     share = counts / counts.sum()
-    centres = jnp.asarray((np.arange(BINS, dtype=np.float32) + 0.5) / BINS)
+    centers = jnp.asarray((np.arange(BINS, dtype=np.float32) + 0.5) / BINS)
     below = jnp.cumsum(share)
-    mean = jnp.cumsum(share * centres)
+    mean = jnp.cumsum(share * centers)
     spread = (mean[-1] * below - mean) ** 2
     between = spread / jnp.maximum(below * (1.0 - below), 1e-9)
     # Between two well separated classes all bins are equally good.
     best = (between >= between.max() * (1.0 - 1e-5)).astype(jnp.float32)
-    return jnp.sum(best * centres) / jnp.sum(best)
+    return jnp.sum(best * centers) / jnp.sum(best)
 
 
 def threshold_foreground(
     image: Float[Array, "h w c"], threshold: float | Scalar, *, bright: bool = True
 ) -> Float[Array, "h w 1"]:
-    """Pixels brighter than a grey level in [0, 1] (`bright`), or all the others."""
+    """Pixels brighter than a gray level in [0, 1] (`bright`), or all the others."""
     above = luma(image) > threshold
     return (above if bright else ~above).astype(jnp.float32)
 
 
 def border_distance(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
-    """Euclidean colour distance, divided by the root of C, to the border's median.
+    """Euclidean color distance, divided by the root of C, to the border's median.
 
     The border is a ring of 1/32 of the shorter side. On a plain background, bright or
     dark, this is small on the background and large on the object: no polarity to guess.
@@ -67,11 +67,11 @@ def border_distance(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
 
 
 def object_mask(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
-    """The object on a plain background: blur, distance from the border's colour, Otsu,
+    """The object on a plain background: blur, distance from the border's color, Otsu,
     closing with a 5x5 box.
 
     The blur has sigma 2 and the box 5 pixels at a height of 256. All ones when the result
-    covers less than 5 % or more than 95 % of the picture, that is, when there is no such
+    covers less than 5 % or more than 95 % of the image, that is, when there is no such
     object.
     """
     h, w, _ = image.shape
@@ -89,7 +89,7 @@ def saliency(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
     """Spectral-residual saliency (Hou and Zhang, CVPR 2007), scaled to [0, 1].
 
     The part of the log spectrum (at 64 x 64) that its 3x3 mean does not explain, with
-    the phase of the picture, squared and blurred with sigma 2.5.
+    the phase of the image, squared and blurred with sigma 2.5.
     """
     h, w, _ = image.shape
     small = jax.image.resize(luma(image)[..., 0], (64, 64), "linear")

@@ -1,7 +1,7 @@
-"""Geometry: sampling, affine maps, rotation and resizing of one picture.
+"""Geometry: sampling, affine maps, rotation and resizing of one image.
 
-Pixel centres have integer coordinates: x runs over columns, y over rows, and the
-centre of a picture is ((h - 1) / 2, (w - 1) / 2).
+Pixel centers have integer coordinates: x runs over columns, y over rows, and the
+center of an image is ((h - 1) / 2, (w - 1) / 2).
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ def sample(
 ) -> Float[Array, "a b c"]:
     """Values of `image` at the continuous pixel coordinates (y, x).
 
-    Every pixel outside the picture has the value `fill`, so that the outermost
+    Every pixel outside the image has the value `fill`, so that the outermost
     pixels fade into it over one pixel; `fill=None` repeats the border instead.
     Coordinates that are not finite count as outside.
     """
@@ -42,7 +42,7 @@ def sample(
         y0, x0 = jnp.floor(y), jnp.floor(x)
 
     # Channels are spread along the columns ([a, b * c]): an innermost axis of three
-    # vectorises badly on CPU.
+    # vectorizes badly on CPU.
     def spread(values: Array) -> Array:
         return jnp.repeat(values, channels, axis=1)
 
@@ -65,7 +65,7 @@ def sample(
 
 
 def _clamp(values: Array, low: int, high: int) -> Array:
-    """Clamp to [low, high]; NaN becomes `low`, so that no index leaves the picture."""
+    """Clamp to [low, high]; NaN becomes `low`, so that no index leaves the image."""
     return jnp.where(values > low, jnp.minimum(values, high), low)
 
 
@@ -89,7 +89,7 @@ def affine(
 def affine_coordinates(
     matrix: Float[Array, "2 3"], shape: tuple[int, int]
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
-    """Where `matrix` sends every pixel of a picture of `shape` (h, w): (y, x)."""
+    """Where `matrix` sends every pixel of an image of `shape` (h, w): (y, x)."""
     y = jnp.arange(shape[0], dtype=jnp.float32)[:, None]
     x = jnp.arange(shape[1], dtype=jnp.float32)[None]
     # No matmul: accelerators may round its inputs to 10 bits.
@@ -98,7 +98,7 @@ def affine_coordinates(
 
 
 def rotation(shape: tuple[int, int], angle_rad: Scalar) -> Float[Array, "2 3"]:
-    """Output-to-input matrix that turns a picture of `shape` (h, w) about its centre.
+    """Output-to-input matrix that turns an image of `shape` (h, w) about its center.
 
     Positive angles turn the content counter-clockwise as seen on a screen.
     """
@@ -119,7 +119,7 @@ def rotate(
     fill: Scalar | None = 0.0,
     method: Method = "bilinear",
 ) -> Float[Array, "h w c"]:
-    """Turn about the centre, counter-clockwise, at the same size.
+    """Turn about the center, counter-clockwise, at the same size.
 
     `fill` is the value of the corners that swing in (`None`: repeat the border).
     """
@@ -130,7 +130,7 @@ def rotate(
 def resize_bilinear(
     image: Float[Array, "h w c"], shape: tuple[int, int]
 ) -> Float[Array, "a b c"]:
-    """Resize to `shape` (h, w), pixel centres at half integers, without antialiasing.
+    """Resize to `shape` (h, w), pixel centers at half integers, without antialiasing.
 
     The convention of OpenCV's and PyTorch's plain bilinear modes.
     """

@@ -25,7 +25,7 @@ _LEVELS = 256
 def pack(image: Float[Array, "h w c"]) -> UInt32[Array, "h w"]:
     """Round an image in [0, 1] to 8 bits and put each pixel into one word (c <= 4)."""
     levels = jnp.floor(jnp.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint32)
-    # A reduction over the channels vectorises; slicing them out one by one does not.
+    # A reduction over the channels vectorizes; slicing them out one by one does not.
     return jnp.sum(levels << _shifts(image.shape[-1]), axis=-1, dtype=jnp.uint32)
 
 
@@ -91,7 +91,7 @@ def histogram(words: UInt32[Array, "h w"], *, channels: int) -> Int32[Array, "c 
 def push(
     counts: Int32[Array, "c 256"], table: UInt8[Array, "c 256"]
 ) -> Int32[Array, "c 256"]:
-    """Histogram of the picture after the table, without touching the picture."""
+    """Histogram of the image after the table, without touching the image."""
     channels = table.shape[0]
     row = _LEVELS * jnp.arange(channels, dtype=jnp.int32)[:, None]
     bins = (table.astype(jnp.int32) + row).reshape(-1)
@@ -131,7 +131,7 @@ def brightness(factor: Scalar) -> UInt8[Array, "1 256"]:
 def contrast(factor: Scalar, mean: Scalar) -> UInt8[Array, "1 256"]:
     """Levels stretched by `factor` about `mean` (0..255), as Pillow's Contrast.
 
-    Pillow's `mean` is the mean luma of the picture, rounded to an integer.
+    Pillow's `mean` is the mean luma of the image, rounded to an integer.
     """
     return _table(mean + factor * (_ramp() - mean))
 

@@ -21,8 +21,8 @@ def bicubic_weights(
 ) -> Float[Array, "capacity_out capacity_in"]:
     """The matrix that resizes `size_in` samples to `size_out`, as Pillow's bicubic.
 
-    Half-pixel centres, kernel parameter -0.5, widened when shrinking (antialiasing),
-    renormalised at the ends. Rows from `size_out` on and columns from `size_in` on are
+    Half-pixel centers, kernel parameter -0.5, widened when shrinking (antialiasing),
+    renormalized at the ends. Rows from `size_out` on and columns from `size_in` on are
     zero.
 
     Args:
@@ -33,8 +33,8 @@ def bicubic_weights(
     scale = size_in / size_out
     row = np.arange(capacity_out, dtype=np.float32)[:, None]
     column = np.arange(capacity_in, dtype=np.float32)[None]
-    centre = (row + 0.5) * scale - 0.5
-    t = jnp.abs(column - centre) / jnp.maximum(scale, 1.0)
+    center = (row + 0.5) * scale - 0.5
+    t = jnp.abs(column - center) / jnp.maximum(scale, 1.0)
     near = (1.5 * t - 2.5) * t * t + 1.0
     far = ((-0.5 * t + 2.5) * t - 4.0) * t + 2.0
     weights = jnp.where(t < 1.0, near, jnp.where(t < 2.0, far, 0.0))

@@ -85,11 +85,11 @@ def cracks(f: Fields) -> Texture:
 
 
 def gravel(f: Fields) -> Texture:
-    """Stones of several colours, lit from one side."""
+    """Stones of several colors, lit from one side."""
     height = jnp.sqrt(jnp.clip(f.gap, 0.0, 1.0)) * f.cell_side
     lit = light(height, angle_rad=f.angle_rad, depth=0.9)
-    picture = ramp(0.25 + 0.6 * f.tone + 0.06 * f.grain, f.palette)
-    return picture * ((0.75 + 0.45 * lit) * step(0.0, 0.18, f.gap))[..., None]
+    image = ramp(0.25 + 0.6 * f.tone + 0.06 * f.grain, f.palette)
+    return image * ((0.75 + 0.45 * lit) * step(0.0, 0.18, f.gap))[..., None]
 
 
 def weave(f: Fields) -> Texture:
@@ -100,8 +100,8 @@ def weave(f: Fields) -> Texture:
     across = jnp.where(over, jnp.mod(u, 1.0), jnp.mod(v, 1.0)) - 0.5
     along = jnp.where(over, jnp.mod(v, 1.0), jnp.mod(u, 1.0)) - 0.5
     bulge = (1.0 - 3.2 * across * across) * (1.0 - 1.8 * along * along)
-    colour = ramp(0.35 + 0.3 * over.astype(jnp.float32) + 0.06 * f.grain, f.palette)
-    return colour * jnp.clip(bulge, 0.1, 1.0)[..., None]
+    color = ramp(0.35 + 0.3 * over.astype(jnp.float32) + 0.06 * f.grain, f.palette)
+    return color * jnp.clip(bulge, 0.1, 1.0)[..., None]
 
 
 def marble(f: Fields) -> Texture:
@@ -151,7 +151,7 @@ def hammered(f: Fields) -> Texture:
 
 
 def clouds(f: Fields) -> Texture:
-    """Octaves of noise, one for lightness and one for colour."""
+    """Octaves of noise, one for lightness and one for color."""
     value = 0.5 + 0.25 * f.fine
     mix = step(-0.5, 0.5, f.broad)
     return paint(ramp(value, f.palette), mix, ramp(value, f.other))
@@ -196,7 +196,7 @@ KINDS = (
 
 
 def _palette(dice: Float[Array, "12"]) -> Float[Array, "4 3"]:
-    """Four related colours from dark to bright: one hue that drifts, mostly muted."""
+    """Four related colors from dark to bright: one hue that drifts, mostly muted."""
     levels = jnp.cumsum(0.25 + 0.75 * dice[:5])
     levels = levels[:4] / levels[4]
     angle = 2 * np.float32(np.pi) * dice[5] + 1.6 * (dice[6:10] - 0.5)

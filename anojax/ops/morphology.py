@@ -1,6 +1,6 @@
-"""Grey-level and binary morphology with the kernels OpenCV calls rect and ellipse.
+"""Gray-level and binary morphology with the kernels OpenCV calls rect and ellipse.
 
-A kernel is a union of centred rectangles (one for a box, a few for an ellipse), so
+A kernel is a union of centerd rectangles (one for a box, a few for an ellipse), so
 every operation is a handful of separable running maxima.
 """
 
@@ -36,7 +36,7 @@ def kernel(size: int, shape: str = "box") -> Bool[np.ndarray, "k k"]:
 
 
 def _rectangles(size: int, shape: str) -> list[tuple[int, int]]:
-    """Centred rectangles (height, width) whose union is the kernel."""
+    """Centerd rectangles (height, width) whose union is the kernel."""
     halves = _row_halves(size, shape)
     reach = np.abs(np.arange(size) - size // 2)
     return [

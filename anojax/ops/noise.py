@@ -4,7 +4,7 @@ The noise of DRAEM (arXiv 2108.07610) and of the methods that followed it: one o
 an independent power of two of cells per axis, gradients (cos, sin) of uniform angles
 with the first component along rows, the quintic fade, scaled by the square root of 2.
 Those programs need sides that are multiples of 32; here any size works, because the
-lattice is evaluated at coordinates relative to the picture.
+lattice is evaluated at coordinates relative to the image.
 """
 
 from typing import Literal
@@ -174,7 +174,7 @@ def perlin(
 
 
 def _distance_outside(y: Array, x: Array, shape: tuple[int, int]) -> Array:
-    """How many pixels beyond the outermost pixel centres, ``[h, w, 1]``; 0 inside."""
+    """How many pixels beyond the outermost pixel centers, ``[h, w, 1]``; 0 inside."""
     beyond = [
         jnp.abs(v - (n - 1) / 2) - (n - 1) / 2
         for v, n in zip((y, x), shape, strict=True)
@@ -196,7 +196,7 @@ def perlin_mask(
     threshold: float | Float[Array, ""] = 0.5,
     rotation: Rotation = "resample",
     on_empty: OnEmpty = "keep",
-    normalise: bool = False,
+    normalize: bool = False,
     power_of_two: bool = False,
     area: float | Float[Array, ""] | None = None,
     within: Float[Array, "h w 1"] | None = None,
@@ -211,9 +211,9 @@ def perlin_mask(
       rotation: as in `perlin`.
       on_empty: ``"keep"`` empty masks; ``"retry"`` up to `ATTEMPTS` draws in all;
         ``"rescale"`` fields that never exceed the threshold to [-1, 1].
-      normalise: stretch the field to [0, 1] before thresholding, as REB.
+      normalize: stretch the field to [0, 1] before thresholding, as REB.
       power_of_two: as in `perlin`.
-      area: fraction of `within` (of the picture without it) to cover, in (0, 1]. The
+      area: fraction of `within` (of the image without it) to cover, in (0, 1]. The
         level that gives that area replaces the threshold; at least one pixel of
         `within` is covered, and pixels of equal noise enter together.
       within: where the mask may be, 0 or 1.
@@ -227,7 +227,7 @@ def perlin_mask(
     def draw(key: Array) -> Array:
         below = threshold if on_empty == "rescale" else None
         field = perlin(key, shape, rescale_below=below, **options)
-        return ((min_max(field) if normalise else field) > threshold) & inside
+        return ((min_max(field) if normalize else field) > threshold) & inside
 
     def retry(attempt: Array, mask: Array) -> Array:
         again = jax.random.fold_in(key, attempt)
@@ -270,7 +270,7 @@ def perlin_shape(
 ) -> Float[Array, "h w 1"]:
     """The shape of a defect in `inputs`: a `perlin_mask` where a defect may go.
 
-    `Controls.area` is a fraction of the foreground (of the picture without one), even
+    `Controls.area` is a fraction of the foreground (of the image without one), even
     where the region leaves only part of it.
     """
     shape, within, area = inputs.image.shape[:2], allowed(inputs), inputs.controls.area

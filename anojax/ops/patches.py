@@ -18,7 +18,7 @@ def resized_crop(
 ) -> Float[Array, "p c q"]:
     """A crop, resized bilinearly, lying somewhere in a window of static size.
 
-    Half-pixel centres and no smoothing, as ``cv2.resize``. What lies around the resized crop
+    Half-pixel centers and no smoothing, as ``cv2.resize``. What lies around the resized crop
     in the window has no meaning. Channels are the middle axis, as in `ops.poisson`.
 
     Args:
@@ -30,8 +30,8 @@ def resized_crop(
     """
     _, w, c = image.shape
     y0, x0, height, width = crop
-    top, bottom, part_y = _neighbours(window[0], offset[0], height, size[0])
-    left, right, part_x = _neighbours(window[1], offset[1], width, size[1])
+    top, bottom, part_y = _neighbors(window[0], offset[0], height, size[0])
+    left, right, part_x = _neighbors(window[1], offset[1], width, size[1])
     rows = image.reshape(image.shape[0], w * c)
     upper = rows.at[y0 + top].get(mode="promise_in_bounds")
     lower = rows.at[y0 + bottom].get(mode="promise_in_bounds")
@@ -45,7 +45,7 @@ def resized_crop(
     return before + part_x[None, None] * (after - before)
 
 
-def _neighbours(
+def _neighbors(
     side: int, start: Scalar, old: Scalar, new: Scalar
 ) -> tuple[Int[Array, "side"], Int[Array, "side"], Float[Array, "side"]]:
     """The two pixels between which each output pixel falls, and how far along."""
@@ -57,10 +57,10 @@ def _neighbours(
     return low, jnp.minimum(low + 1, old - 1), place - low.astype(jnp.float32)
 
 
-def centres_within(
+def centers_within(
     tries: Float[Array, "k 2"], margin: tuple[Scalar, Scalar], shape: tuple[int, int]
 ) -> Int[Array, "k 2"]:
-    """Pixels (y, x) from `tries` in [0, 1), at least `margin` inside the picture.
+    """Pixels (y, x) from `tries` in [0, 1), at least `margin` inside the image.
 
     Uniform tries give uniform pixels of [margin, side - margin), or the pixel `margin`
     if there are none.
@@ -73,27 +73,27 @@ def centres_within(
 
 
 def choose_crop(
-    centres: Int[Array, "k 2"],
+    centers: Int[Array, "k 2"],
     half_px: Int[Array, "2"],
     shape: tuple[int, int],
     *,
     sums: Float[Array, "h1 w1"] | None = None,
     least_frac: float = 0.0,
 ) -> tuple[tuple[Array, ...], Bool[Array, ""]]:
-    """The first box around one of `centres` that holds enough of an object.
+    """The first box around one of `centers` that holds enough of an object.
 
     Args:
-      centres: candidates, in order.
-      half_px: half-height and half-width; the picture's border cuts boxes off.
-      shape: height and width of the picture.
+      centers: candidates, in order.
+      half_px: half-height and half-width; the image's border cuts boxes off.
+      shape: height and width of the image.
       sums: `placement.integral_image` of the object; without it the first box is it.
       least_frac: the object must cover more than this fraction of the box.
 
     Returns:
       The box ``(y0, x0, height, width)``, and whether any was good.
     """
-    start = jnp.maximum(centres - half_px[None], 0)
-    stop = jnp.minimum(centres + half_px[None], jnp.asarray(shape, jnp.int32)[None])
+    start = jnp.maximum(centers - half_px[None], 0)
+    stop = jnp.minimum(centers + half_px[None], jnp.asarray(shape, jnp.int32)[None])
     size = stop - start
     if sums is None:
         return (*start[0], *size[0]), jnp.bool_(True)

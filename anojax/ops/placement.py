@@ -1,4 +1,4 @@
-"""Where a defect goes: random pixels of a mask, boxes inside a picture, box sums.
+"""Where a defect goes: random pixels of a mask, boxes inside an image, box sums.
 
 Rejection loops ("redraw until the box lies on the object") have no fixed length, so
 they are replaced by a fixed number of candidates, drawn and scored at once.
@@ -24,7 +24,7 @@ def random_pixel(
         if shape is None:
             raise ValueError(
                 "random_pixel got neither a mask nor a shape; "
-                "pass shape=(height, width) to draw from a whole picture"
+                "pass shape=(height, width) to draw from a whole image"
             )
         pick = jax.random.randint(key, (2,), 0, jnp.asarray(shape, jnp.int32))
         return pick[0], pick[1]
@@ -47,9 +47,9 @@ def box_around(
     width: Int[Array, ""] | int,
     shape: tuple[int, int],
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Top-left corner of a box of that size centred on (y, x), pushed inside `shape`.
+    """Top-left corner of a box of that size centerd on (y, x), pushed inside `shape`.
 
-    The centre is the pixel `size // 2` of the box. A box larger than the picture starts
+    The center is the pixel `size // 2` of the box. A box larger than the image starts
     at 0.
     """
     y0 = jnp.clip(y - height // 2, 0, jnp.maximum(shape[0] - height, 0))
@@ -100,7 +100,7 @@ def window_over(
     """Where a static window that covers a box lies, and where the box lies in it.
 
     The box begins at (y0, x0) and fits the window, the window fits `shape`. Returns
-    the window's corner in the picture and the box's corner in the window.
+    the window's corner in the image and the box's corner in the window.
     """
     top = jnp.minimum(y0, shape[0] - window[0])
     left = jnp.minimum(x0, shape[1] - window[1])
@@ -125,7 +125,7 @@ def box_sum(
 ) -> Float[Array, "*k"]:
     """Sum of the mask over the boxes [y0, y0 + height) x [x0, x0 + width).
 
-    Parts of a box outside the picture count as 0.
+    Parts of a box outside the image count as 0.
     """
     rows, columns = integral.shape[0] - 1, integral.shape[1] - 1
     top, bottom = jnp.clip(y0, 0, rows), jnp.clip(y0 + height, 0, rows)

@@ -1,14 +1,14 @@
-"""Poisson blending: copy the gradients of one picture into another, without a seam.
+"""Poisson blending: copy the gradients of one image into another, without a seam.
 
 Pérez, Gangnet, Blake, *Poisson image editing*, SIGGRAPH 2003. Two problems are solved:
 
 * `clone`: what OpenCV's ``seamlessClone`` solves. The unknowns fill a *rectangle*, the
   gradients of the source hold only in its eroded mask, those of the destination around
-  it. Sine transforms diagonalise the rectangle's Laplacian: no iterations.
+  it. Sine transforms diagonalize the rectangle's Laplacian: no iterations.
 * `clone_masked`: the paper's problem. The unknowns are the pixels of a mask of any
   shape. Conjugate gradients, preconditioned by the sine transforms of the window.
 
-Both work in a static window of the picture, whose size bounds the cost: eight dense
+Both work in a static window of the image, whose size bounds the cost: eight dense
 products of its side. Inside, rows come first and columns last, with the channels between
 (``[h, c, w]``), so that both transforms are one matrix product each.
 """
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 Scalar = int | Int[Array, ""]
 Box = tuple[Scalar, Scalar, Scalar, Scalar]
 
-# Lower precisions (TF32, bfloat16) err by 0.3 to 2.6 grey levels.
+# Lower precisions (TF32, bfloat16) err by 0.3 to 2.6 gray levels.
 _EXACT = lax.Precision.HIGHEST
 # OpenCV erodes the mask by three pixels.
 EROSION_PX = 3
@@ -40,12 +40,12 @@ def clone(
     """Blend `source` into `destination` inside a rectangle, as ``cv2.seamlessClone``.
 
     The outermost ring of pixels of the box keeps the destination's values. The result
-    is not clipped to the range of the pictures.
+    is not clipped to the range of the images.
 
     Args:
       source: already in place: its pixel (y, x) goes to (y, x).
-      destination: the picture that receives.
-      box: ``(y0, y1, x0, x1)``, half-open and possibly traced, inside the picture; with
+      destination: the image that receives.
+      box: ``(y0, y1, x0, x1)``, half-open and possibly traced, inside the image; with
         a mask, the mask's bounding box.
       window: static ``(h, w)``, at least the size of the box; it bounds the cost.
       mixed: keep the destination's gradient where it is the stronger one.
@@ -56,12 +56,12 @@ def clone(
     h, w, _ = destination.shape
     size = (min(window[0], h), min(window[1], w))
     y0, y1, x0, x1 = (jnp.asarray(v, jnp.int32) for v in box)
-    # The last windows of a picture start early enough to end inside it.
+    # The last windows of an image start early enough to end inside it.
     top = jnp.clip(y0, 0, h - size[0])
     left = jnp.clip(x0, 0, w - size[1])
 
-    def cut(picture: Array) -> Array:
-        part = lax.dynamic_slice(picture, (top, left, 0), (*size, picture.shape[2]))
+    def cut(image: Array) -> Array:
+        part = lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
         return part.transpose(0, 2, 1)
 
     blended = clone_window(
@@ -109,11 +109,11 @@ def clone_masked(
     """Blend `source` into the mask's pixels; all others keep the destination's values.
 
     The Dirichlet problem of the paper, equations (4) and (12), on a mask of any shape.
-    Twenty iterations err by less than 0.1 grey levels on the masks tried at 256 x 256.
+    Twenty iterations err by less than 0.1 gray levels on the masks tried at 256 x 256.
 
     Args:
       source: already in place.
-      destination: the picture that receives; it is kept on the picture's border.
+      destination: the image that receives; it is kept on the image's border.
       mask: 0 or 1.
       mixed: keep the destination's gradient where its norm is the larger one.
       iterations: steps of the conjugate gradients.

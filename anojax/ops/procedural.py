@@ -1,7 +1,7 @@
-"""Building blocks of procedural pictures: noise, cells, distances, light, colour.
+"""Building blocks of procedural images: noise, cells, distances, light, color.
 
-Lengths are fractions of the picture's height, frequencies are cycles per picture, so
-that a drawing looks the same at every size. Fields are ``[h, w]``; colours come last.
+Lengths are fractions of the image's height, frequencies are cycles per image, so
+that a drawing looks the same at every size. Fields are ``[h, w]``; colors come last.
 """
 
 import jax
@@ -13,7 +13,7 @@ Number = float | Float[Array, ""] | Float[np.ndarray, ""]
 
 
 def grid(shape: tuple[int, int]) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
-    """Coordinates (y, x) of the pixel centres, 0 in the middle, height = 1."""
+    """Coordinates (y, x) of the pixel centers, 0 in the middle, height = 1."""
     h, w = shape
     y = (jnp.arange(h, dtype=jnp.float32) + 0.5 - h / 2) / h
     x = (jnp.arange(w, dtype=jnp.float32) + 0.5 - w / 2) / h
@@ -55,8 +55,8 @@ def fractal(
     """Fractal noise, mean 0 and variance 1, by filtering white noise.
 
     The amplitude falls as frequency to the power -`slope` above `coarsest` cycles per
-    picture; `stretch` > 1 lengthens the grain along `angle_rad` (0: horizontal).
-    The picture wraps around.
+    image; `stretch` > 1 lengthens the grain along `angle_rad` (0: horizontal).
+    The image wraps around.
     """
     h, w = white.shape
     fy = jnp.asarray(np.fft.fftfreq(h, 1 / h).astype(np.float32))[:, None]
@@ -134,7 +134,7 @@ def boxes(
     *,
     rounding: float = 0.0,
 ) -> Float[Array, "h w"]:
-    """Signed distance to the nearest of some boxes (y, x, height, width: centres and
+    """Signed distance to the nearest of some boxes (y, x, height, width: centers and
     sides), with rounded corners; negative inside."""
 
     def nearer(best, box):
@@ -174,35 +174,35 @@ def light(
 ) -> Float[Array, "h w"]:
     """Slope of a height field towards a low light, about -1 (shade) to 1 (lit).
 
-    `height` is in fractions of the picture when `depth` is 1.
+    `height` is in fractions of the image when `depth` is 1.
     """
     gy, gx = jnp.gradient(height * height.shape[0])
     slope = depth * (gx * jnp.cos(angle_rad) + gy * jnp.sin(angle_rad))
     return slope / jnp.sqrt(1.0 + slope * slope)
 
 
-def rgb(colour: tuple[float, float, float]) -> Float[Array, "1 1 3"]:
-    """A colour that broadcasts against a picture."""
-    return jnp.asarray(np.asarray(colour, np.float32))[None, None]
+def rgb(color: tuple[float, float, float]) -> Float[Array, "1 1 3"]:
+    """A color that broadcasts against an image."""
+    return jnp.asarray(np.asarray(color, np.float32))[None, None]
 
 
 def paint(
-    picture: Float[Array, "h w 3"],
+    image: Float[Array, "h w 3"],
     coverage: Float[Array, "h w"],
-    colour: Float[Array, "#h #w 3"],
+    color: Float[Array, "#h #w 3"],
 ) -> Float[Array, "h w 3"]:
-    """Lay a colour over the picture where `coverage` says so."""
-    return picture + coverage[..., None] * (colour - picture)
+    """Lay a color over the image where `coverage` says so."""
+    return image + coverage[..., None] * (color - image)
 
 
 def ramp(
-    value: Float[Array, "h w"], colours: Float[Array, "n 3"]
+    value: Float[Array, "h w"], colors: Float[Array, "n 3"]
 ) -> Float[Array, "h w 3"]:
-    """Colours along a line of `colours`, from value 0 to value 1."""
-    stops = colours.shape[0] - 1
+    """Colors along a line of `colors`, from value 0 to value 1."""
+    stops = colors.shape[0] - 1
     at = jnp.clip(value, 0.0, 1.0)[..., None] * stops
-    out = jnp.broadcast_to(colours[0][None, None], (*value.shape, 3))
+    out = jnp.broadcast_to(colors[0][None, None], (*value.shape, 3))
     for i in range(stops):
-        change = (colours[i + 1] - colours[i])[None, None]
+        change = (colors[i + 1] - colors[i])[None, None]
         out = out + jnp.clip(at - i, 0.0, 1.0) * change
     return out

@@ -1,6 +1,6 @@
 """Median filters of small integers and of masks, by counting instead of sorting.
 
-Outside the picture the nearest border pixel is repeated, as OpenCV's ``medianBlur``
+Outside the image the nearest border pixel is repeated, as OpenCV's ``medianBlur``
 and scikit-image's ``rank`` filters do.
 """
 

@@ -1,6 +1,6 @@
 """Defect shapes as {0, 1} masks: boxes, ellipses, polygons, smooth outlines, tiles.
 
-Coordinates are (y, x) in pixels, pixel centres are at integers, and sizes may be traced:
+Coordinates are (y, x) in pixels, pixel centers are at integers, and sizes may be traced:
 only the canvas `shape` = (height, width) is static.
 """
 
@@ -33,27 +33,27 @@ def box_mask(
 
 def rotated_box_mask(
     shape: tuple[int, int],
-    centre: tuple[Number, Number],
+    center: tuple[Number, Number],
     size: tuple[Number, Number],
     angle_rad: Number,
 ) -> Float[Array, "h w 1"]:
-    """A box of `size` = (height, width), turned counter-clockwise about its centre.
+    """A box of `size` = (height, width), turned counter-clockwise about its center.
 
-    CutPaste's scar (arXiv 2104.04015). A pixel belongs to the box if its centre does.
+    CutPaste's scar (arXiv 2104.04015). A pixel belongs to the box if its center does.
     """
-    along_y, along_x = _turned(shape, centre, angle_rad)
+    along_y, along_x = _turned(shape, center, angle_rad)
     inside = (jnp.abs(along_y) <= size[0] / 2) & (jnp.abs(along_x) <= size[1] / 2)
     return inside.astype(jnp.float32)[..., None]
 
 
 def ellipse_mask(
     shape: tuple[int, int],
-    centre: tuple[Number, Number],
+    center: tuple[Number, Number],
     radii: tuple[Number, Number],
     angle_rad: Number = 0.0,
 ) -> Float[Array, "h w 1"]:
     """An ellipse with semi-axes `radii` = (along y, along x), turned likewise."""
-    along_y, along_x = _turned(shape, centre, angle_rad)
+    along_y, along_x = _turned(shape, center, angle_rad)
     inside = (along_y / radii[0]) ** 2 + (along_x / radii[1]) ** 2 <= 1.0
     return inside.astype(jnp.float32)[..., None]
 
@@ -69,7 +69,7 @@ def ellipse_union(
 ) -> Float[Array, "h w 1"]:
     """Random ellipses in a box, joined, and cut off at the box (NSA's ellipse patches).
 
-    Centres are uniform in the box, angles in [0, pi), semi-axes between `smallest_px`
+    Centers are uniform in the box, angles in [0, pi), semi-axes between `smallest_px`
     and a quarter of the box per axis (arXiv 2109.15222).
 
     Args:
@@ -90,10 +90,10 @@ def ellipse_union(
 
     joined = jnp.zeros_like(box)
     for i in range(count):
-        centre = top + u[0, i] * height, left + u[1, i] * width
+        center = top + u[0, i] * height, left + u[1, i] * width
         radii = axis(low_y, height, u[2, i]), axis(low_x, width, u[3, i])
         joined = jnp.maximum(
-            joined, ellipse_mask(shape, centre, radii, np.pi * u[4, i])
+            joined, ellipse_mask(shape, center, radii, np.pi * u[4, i])
         )
     return joined * box
 
@@ -101,7 +101,7 @@ def ellipse_union(
 def polygon_mask(
     shape: tuple[int, int], points: Float[Array, "n 2"]
 ) -> Float[Array, "h w 1"]:
-    """A filled closed polygon: the even-odd rule on pixel centres, and its boundary.
+    """A filled closed polygon: the even-odd rule on pixel centers, and its boundary.
 
     The boundary is one pixel wide, as a line from vertex to vertex is drawn on a grid.
     For integer vertices the result equals OpenCV's filled `drawContours`. Repeated
@@ -211,7 +211,7 @@ def turn_mask(
     """Turn a shape counter-clockwise (on the screen) pixel by pixel, as Pillow does.
 
     The shape lives in the top-left `height` x `width` box of the canvas, which must
-    also hold the turned box. Nearest neighbour, canvas expanded, cut to the shape.
+    also hold the turned box. Nearest neighbor, canvas expanded, cut to the shape.
 
     Returns:
       The shape, back in the corner, and the height and width of its own box.
@@ -275,7 +275,7 @@ def soft_edge(
 def grid_shuffle(
     key: Key[Array, ""], image: Float[Array, "h w c"], *, grid: tuple[int, int] = (8, 8)
 ) -> Float[Array, "h w c"]:
-    """Cut the picture into `grid` = (rows, columns) equal tiles and permute them.
+    """Cut the image into `grid` = (rows, columns) equal tiles and permute them.
 
     Tiles are `height // rows` by `width // columns` pixels. Rows and columns that are
     left over at the bottom and on the right stay in place. MemSeg (arXiv 2205.00908)
@@ -284,7 +284,7 @@ def grid_shuffle(
     (rows, columns), (height, width, channels) = grid, image.shape
     if not (1 <= rows <= height and 1 <= columns <= width):
         raise ValueError(
-            f"grid {grid} does not fit a picture of {height}x{width} pixels; "
+            f"grid {grid} does not fit an image of {height}x{width} pixels; "
             "use at least one and at most that many rows and columns"
         )
     h, w = height // rows, width // columns
@@ -296,10 +296,10 @@ def grid_shuffle(
     return image.at[: rows * h, : columns * w].set(tiles.reshape(core.shape))
 
 
-def _turned(shape, centre, angle_rad):
+def _turned(shape, center, angle_rad):
     """Coordinates of every pixel along the axes of a frame turned counter-clockwise."""
-    y = np.arange(shape[0], dtype=np.float32)[:, None] - centre[0]
-    x = np.arange(shape[1], dtype=np.float32)[None] - centre[1]
+    y = np.arange(shape[0], dtype=np.float32)[:, None] - center[0]
+    x = np.arange(shape[1], dtype=np.float32)[None] - center[1]
     cos, sin = jnp.cos(angle_rad), jnp.sin(angle_rad)
     return x * sin + y * cos, x * cos - y * sin
 

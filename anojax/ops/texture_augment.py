@@ -2,7 +2,7 @@
 
 The mathematics is 8-bit, as in the libraries those methods use (imgaug, Pillow,
 OpenCV): every operator ends in levels 0..255. Tables are only composed; the pixels are
-touched when an operator needs its neighbours or its other channels, and once at the
+touched when an operator needs its neighbors or its other channels, and once at the
 end (`anojax.ops.lookup`).
 """
 
@@ -42,12 +42,12 @@ def three_of_ten(
 
     Args:
       key: source of the choice and of the operators' parameters.
-      image: RGB or grey in [0, 1]; it is rounded to 8 bits first.
+      image: RGB or gray in [0, 1]; it is rounded to 8 bits first.
       ids: indices into `NAMES` to apply in this order, instead of drawing them.
 
     Returns:
-      The augmented image; its values are k / 255. A grey image has no hue and no
-      saturation, and its brightness changes as a grey pixel's would in each space.
+      The augmented image; its values are k / 255. A gray image has no hue and no
+      saturation, and its brightness changes as a gray pixel's would in each space.
     """
     choice, draws = jax.random.split(key)
     if ids is None:
@@ -98,7 +98,7 @@ def _operators(channels: int) -> dict[str, Operator]:
     }
     if channels == 1:
         return operators | {
-            "brightness": _then(_grey_brightness),
+            "brightness": _then(_gray_brightness),
             "hue_saturation": lambda words, table, u: (words, table),
         }
     return operators | {
@@ -111,7 +111,7 @@ def _operators(channels: int) -> dict[str, Operator]:
 
 
 def _then(make: Callable[[Draws, int], Table]) -> Operator:
-    """An operator that is a table, whatever the picture."""
+    """An operator that is a table, whatever the image."""
 
     def operator(words, table, u):
         return words, lookup.compose(table, make(u, table.shape[0]))
@@ -120,7 +120,7 @@ def _then(make: Callable[[Draws, int], Table]) -> Operator:
 
 
 def _from_counts(make: Callable[[Int32[Array, "c 256"], Draws], Table]) -> Operator:
-    """An operator that is a table made from the picture's histogram."""
+    """An operator that is a table made from the image's histogram."""
 
     def operator(words, table, u):
         counts = lookup.histogram(words, channels=table.shape[0])
@@ -131,7 +131,7 @@ def _from_counts(make: Callable[[Int32[Array, "c 256"], Draws], Table]) -> Opera
 
 
 def _pixels(change: Callable[[Words, Draws, int], Words]) -> Operator:
-    """An operator that needs neighbours or channels: the pending table comes first."""
+    """An operator that needs neighbors or channels: the pending table comes first."""
 
     def operator(words, table, u):
         channels = table.shape[0]
@@ -164,9 +164,9 @@ def _brightness(words: Words, u: Draws, channels: int) -> Words:
     )
 
 
-def _grey_brightness(u: Draws, channels: int) -> Table:
+def _gray_brightness(u: Draws, channels: int) -> Table:
     ramp = jnp.asarray(np.arange(256, dtype=np.int32))
-    # The three channels of a grey pixel stay within one level of each other.
+    # The three channels of a gray pixel stay within one level of each other.
     _, green, _ = color_spaces.change_brightness((ramp,) * 3, **_brightness_draws(u))
     return green[None].astype(jnp.uint8)
 
@@ -195,7 +195,7 @@ def _hue_saturation(words: Words, u: Draws, channels: int) -> Words:
 
 
 def _rotate(words: Words, u: Draws, channels: int) -> Words:
-    """Turn by U(-45°, 45°) about the centre: bilinear, rounded, black outside."""
+    """Turn by U(-45°, 45°) about the center: bilinear, rounded, black outside."""
     h, w = words.shape
     matrix = geometry.rotation((h, w), jnp.deg2rad(_between(u[0], -45.0, 45.0)))
     y, x = geometry.affine_coordinates(matrix, (h, w))

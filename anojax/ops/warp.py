@@ -15,7 +15,7 @@ _GRID = 16
 
 
 class Warp(NamedTuple):
-    """Linear map of offsets (y, x) from the centre of the cut to the pasted piece."""
+    """Linear map of offsets (y, x) from the center of the cut to the pasted piece."""
 
     yy: Scalar
     yx: Scalar
@@ -30,7 +30,7 @@ class Warp(NamedTuple):
         """The map from offsets in the pasted piece to offsets in the cut.
 
         Its coefficients are multiples of 2**-12. Products with pixel positions below
-        2048 are then exact in float32, so that a picture does not depend on how the
+        2048 are then exact in float32, so that an image does not depend on how the
         compiler contracts them; the error is a thirtieth of a pixel over 256 pixels.
         """
         det = self.yy * self.xx - self.yx * self.xy
@@ -79,7 +79,7 @@ def spots(size: Size) -> tuple[Float[Array, "16 16"], Float[Array, "16 16"]]:
 def on_mask(
     mask: Float[Array, "h w 1"] | None, y: Float[Array, "*s"], x: Float[Array, "*s"]
 ) -> Bool[Array, "*s"]:
-    """Whether points lie on the mask; not outside the picture; ``None`` is everywhere."""
+    """Whether points lie on the mask; not outside the image; ``None`` is everywhere."""
     if mask is None:
         return jnp.ones(y.shape, bool)
     h, w, _ = mask.shape

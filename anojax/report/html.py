@@ -61,13 +61,13 @@ class Tally:
 
     area: list[float] = field(default_factory=list)
     contrast: list[float] = field(default_factory=list)
-    centre: list[tuple[float, float]] = field(default_factory=list)
-    pictures: int = 0
+    center: list[tuple[float, float]] = field(default_factory=list)
+    images: int = 0
     empty: int = 0
     redrawn: int = 0
 
     def add(self, row: dict[str, Any]) -> None:
-        self.pictures += 1
+        self.images += 1
         self.redrawn += row["draw"] > 0
         if not row["anomalous"]:
             self.empty += 1
@@ -75,7 +75,7 @@ class Tally:
         self.area.append(row["area"])
         self.contrast.append(row["contrast"])
         (height, width), (x0, y0, x1, y1) = row["size"], row["box"]
-        self.centre.append(((x0 + x1) / 2 / width, (y0 + y1) / 2 / height))
+        self.center.append(((x0 + x1) / 2 / width, (y0 + y1) / 2 / height))
 
 
 def write_report(
@@ -93,7 +93,7 @@ def write_report(
       title: heading.
       facts: short lines for the top.
       config_text: the resolved configuration.
-      left_out: pictures that were not made: source, method, reason.
+      left_out: images that were not made: source, method, reason.
 
     Returns:
       What was counted, by method.
@@ -104,7 +104,7 @@ def write_report(
         _table([(name, value) for name, value in facts.items()]),
         _left_out(left_out),
         _buttons(list(tallies)),
-        "<h2>Pictures</h2><p class=dim>normal, anomalous, outline of the mask, "
+        "<h2>Images</h2><p class=dim>normal, anomalous, outline of the mask, "
         f"difference; up to {PER_METHOD} for each method, evenly over the run</p>",
         "<div class=grid>",
         *(_figure(run, row) for row in samples(run, PER_METHOD)),
@@ -152,7 +152,7 @@ def samples(run: Path, per_method: int) -> list[dict[str, Any]]:
 
 
 def load_example(run: Path, row: dict[str, Any]) -> Example:
-    """The pictures of a row, titled with its method."""
+    """The images of a row, titled with its method."""
     return Example(row["method"], *example(run, row))
 
 
@@ -167,16 +167,16 @@ def _figure(run: Path, row: dict[str, Any]) -> str:
     )
 
 
-def _image(picture: Image.Image) -> str:
-    data = base64.b64encode(as_bytes(picture, "JPEG")).decode()
+def _image(image: Image.Image) -> str:
+    data = base64.b64encode(as_bytes(image, "JPEG")).decode()
     return f'<img alt="" src="data:image/jpeg;base64,{data}">'
 
 
 def _distributions(method: str, tally: Tally) -> str:
-    notes = f"{tally.pictures} pictures, {tally.redrawn} redrawn, {tally.empty} empty"
+    notes = f"{tally.images} images, {tally.redrawn} redrawn, {tally.empty} empty"
     plots = (
-        _histogram(tally.area, "area of the mask, fraction of the picture (log)", True)
-        + _map(tally.centre)
+        _histogram(tally.area, "area of the mask, fraction of the image (log)", True)
+        + _map(tally.center)
         + _histogram(tally.contrast, "contrast under the mask", False)
     )
     return (
@@ -188,7 +188,7 @@ def _distributions(method: str, tally: Tally) -> str:
 def _histogram(values: Sequence[float], label: str, log: bool) -> str:
     """Bars as SVG; the ends of the axis are written below it."""
     if not values:
-        return f"<figure><figcaption>{label}: no pictures</figcaption></figure>"
+        return f"<figure><figcaption>{label}: no images</figcaption></figure>"
     data = np.log10(values) if log else np.asarray(values)
     counts, edges = np.histogram(data, BINS)
     low, high = (10**e if log else e for e in (edges[0], edges[-1]))
@@ -205,17 +205,17 @@ def _histogram(values: Sequence[float], label: str, log: bool) -> str:
     )
 
 
-def _map(centres: Sequence[tuple[float, float]]) -> str:
-    """Where the boxes' centres lie in the picture."""
-    shown = centres[:: max(1, len(centres) // 400)]
+def _map(centers: Sequence[tuple[float, float]]) -> str:
+    """Where the boxes' centers lie in the image."""
+    shown = centers[:: max(1, len(centers) // 400)]
     dots = "".join(
         f'<circle cx="{100 + 100 * x:.1f}" cy="{5 + 100 * y:.1f}" r="2"/>'
         for x, y in shown
     )
     return (
         '<figure><svg viewBox="0 0 300 115"><rect class="map" x="100" y="5" '
-        f'width="100" height="100"/>{dots}</svg><figcaption>position: centres of the '
-        f"boxes ({len(shown)} of {len(centres)})</figcaption></figure>"
+        f'width="100" height="100"/>{dots}</svg><figcaption>position: centers of the '
+        f"boxes ({len(shown)} of {len(centers)})</figcaption></figure>"
     )
 
 

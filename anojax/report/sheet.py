@@ -22,7 +22,7 @@ GAP, MARGIN, TITLE = 4, 12, 20
 
 @dataclass(frozen=True)
 class Example:
-    """A normal picture and what became of it."""
+    """A normal image and what became of it."""
 
     title: str
     normal: Pixels
@@ -70,12 +70,12 @@ def gallery(
     tile: int = 112,
     outline: bool = True,
 ) -> Image.Image:
-    """Methods by products: a row of normal pictures, then one row for each method.
+    """Methods by products: a row of normal images, then one row for each method.
 
     Args:
       rows: by name of the method, one example for each column.
       columns: names of the products.
-      tile: side of a picture in pixels.
+      tile: side of an image in pixels.
       outline: draw the outline of the mask.
     """
     left = MARGIN + 80
@@ -93,38 +93,38 @@ def gallery(
             outlined(e.image, e.mask, tile) if outline else thumbnail(e.image, tile)
             for e in examples
         ]
-    for row, (name, pictures) in enumerate(lines.items()):
+    for row, (name, images) in enumerate(lines.items()):
         y = top + row * (tile + GAP)
         _write(draw, (MARGIN, y + tile // 2 - 8), name, 80)
-        for column, picture in enumerate(pictures):
-            sheet.paste(picture, (left + column * (tile + GAP), y))
+        for column, image in enumerate(images):
+            sheet.paste(image, (left + column * (tile + GAP), y))
     return sheet
 
 
 def grid(
-    pictures: Sequence[Pixels],
+    images: Sequence[Pixels],
     masks: Sequence[UInt8[np.ndarray, "h w 1"]] | None = None,
     *,
     tile: int,
 ) -> Image.Image:
-    """Pictures of one size in rows and columns, as many of them, without words.
+    """Images of one size in rows and columns, as many of them, without words.
 
     Args:
-      pictures: at least one.
-      masks: each is shown to the right of its picture.
-      tile: longest side of a picture; pixels stay what they are at their own side and
+      images: at least one.
+      masks: each is shown to the right of its image.
+      tile: longest side of an image; pixels stay what they are at their own side and
         at its multiples.
     """
-    columns = math.ceil(math.sqrt(len(pictures)))
-    rows = -(-len(pictures) // columns)
-    width, height = _fit(pictures[0], tile)
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = -(-len(images) // columns)
+    width, height = _fit(images[0], tile)
     cell = width * (1 if masks is None else 2)
     size = columns * (cell + GAP) + GAP, rows * (height + GAP) + GAP
     sheet = Image.new("RGB", size, PAPER)
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         row, column = divmod(number, columns)
         x, y = GAP + column * (cell + GAP), GAP + row * (height + GAP)
-        sheet.paste(thumbnail(picture, tile), (x, y))
+        sheet.paste(thumbnail(image, tile), (x, y))
         if masks is not None:
             sheet.paste(thumbnail(masks[number], tile), (x + width, y))
     return sheet
@@ -140,16 +140,16 @@ def views(example: Example, tile: int) -> tuple[Image.Image, ...]:
     )
 
 
-def thumbnail(picture: Pixels, tile: int) -> Image.Image:
-    """A picture as RGB, its longest side `tile` pixels."""
-    eight_bits = picture if picture.dtype == np.uint8 else picture // 257
-    planes = np.broadcast_to(eight_bits, (*picture.shape[:2], 3)).astype(np.uint8)
-    return Image.fromarray(planes).resize(_fit(picture, tile), Image.Resampling.BOX)
+def thumbnail(image: Pixels, tile: int) -> Image.Image:
+    """An image as RGB, its longest side `tile` pixels."""
+    eight_bits = image if image.dtype == np.uint8 else image // 257
+    planes = np.broadcast_to(eight_bits, (*image.shape[:2], 3)).astype(np.uint8)
+    return Image.fromarray(planes).resize(_fit(image, tile), Image.Resampling.BOX)
 
 
-def outlined(picture: Pixels, mask: np.ndarray, tile: int) -> Image.Image:
-    """A picture with a line around its defect."""
-    small = thumbnail(picture, tile)
+def outlined(image: Pixels, mask: np.ndarray, tile: int) -> Image.Image:
+    """An image with a line around its defect."""
+    small = thumbnail(image, tile)
     shape = Image.fromarray((mask[..., 0] > 0).astype(np.uint8) * 255)
     inside = np.asarray(shape.resize(small.size, Image.Resampling.BOX)) > 0
     padded = np.pad(inside, 1)
@@ -161,28 +161,28 @@ def outlined(picture: Pixels, mask: np.ndarray, tile: int) -> Image.Image:
 
 
 def difference(normal: Pixels, image: Pixels, tile: int) -> Image.Image:
-    """Absolute change, white where it is largest in this picture."""
+    """Absolute change, white where it is largest in this image."""
     change = np.abs(image.astype(np.float32) - normal.astype(np.float32)).max(-1)
     scaled = np.rint(change * (255 / max(change.max(), 1))).astype(np.uint8)
     return thumbnail(scaled[..., None], tile)
 
 
-def as_bytes(picture: Image.Image, kind: str = "PNG") -> bytes:
-    """A drawn picture as a PNG or JPEG file."""
+def as_bytes(image: Image.Image, kind: str = "PNG") -> bytes:
+    """A drawn image as a PNG or JPEG file."""
     buffer = io.BytesIO()
     options = {"quality": 85} if kind == "JPEG" else {"optimize": False}
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a drawn picture, JPEG for ``.jpg`` and PNG otherwise; whole or not at all."""
+def save(image: Image.Image, path: Path) -> None:
+    """Write a drawn image, JPEG for ``.jpg`` and PNG otherwise; whole or not at all."""
     jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
-    atomic_write(Path(path), as_bytes(picture, "JPEG" if jpeg else "PNG"))
+    atomic_write(Path(path), as_bytes(image, "JPEG" if jpeg else "PNG"))
 
 
-def _fit(picture: Pixels, tile: int) -> tuple[int, int]:
-    height, width = picture.shape[:2]
+def _fit(image: Pixels, tile: int) -> tuple[int, int]:
+    height, width = image.shape[:2]
     scale = tile / max(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 

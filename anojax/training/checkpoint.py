@@ -372,7 +372,7 @@ def _check_shapes(path: Path | str, stored: Shapes, ours: Shapes) -> None:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
             f"checkpoint {path} has another shape: {'; '.join(wrong[:3])}{more}; "
-            "use the settings and the kind of pictures it was trained with"
+            "use the settings and the kind of images it was trained with"
         )
 
 

@@ -17,9 +17,9 @@ from anojax.training.parallel import MeshJit, Pmap, Rules, Strategy
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures to train on."""
+    """Which images to train on."""
 
-    input: str = hp("", "folder of normal pictures, or of a data set")
+    input: str = hp("", "folder of normal images, or of a data set")
     layout: str = hp(
         "auto",
         "layout of the input",
@@ -28,9 +28,9 @@ class DataConfig:
     size: int | tuple[int, int] = hp(
         256, "side, or height and width, to train at, in pixels", low=16, high=4096
     )
-    gray: bool = hp(False, "treat all pictures as single-channel")
+    gray: bool = hp(False, "treat all images as single-channel")
     textures: str | None = hp(
-        None, "folder of texture pictures; procedural textures when absent"
+        None, "folder of texture images; procedural textures when absent"
     )
     foreground: str = hp(
         "auto", "where the object is: auto, none, or a folder of masks"
@@ -70,8 +70,8 @@ class TrainConfig:
     parts: dict[str, str] = dataclasses.field(default_factory=dict)
     """Networks that come trained from elsewhere: a file or a training run of each."""
     length: int | str = hp("100 epochs", "steps, epochs or examples to train")
-    batch_size: int = hp(8, "pictures per step, of all devices together", low=1)
-    seed: int = hp(0, "of pictures, networks and order", low=0, high=2**32 - 1)
+    batch_size: int = hp(8, "images per step, of all devices together", low=1)
+    seed: int = hp(0, "of images, networks and order", low=0, high=2**32 - 1)
     strategy: str = hp("pmap", "how devices share the work", choices=("pmap", "jit"))
     model_devices: int = hp(1, "devices that share one network; for jit", low=1)
     sharding: Rules = hp((), "(expression, mesh axes) of parameters to divide; for jit")
@@ -89,7 +89,7 @@ class TrainConfig:
         None,
         "between two sheets of samples, for methods that learn to paint; none: off",
     )
-    samples: int = hp(16, "pictures on a sheet of samples", low=1)
+    samples: int = hp(16, "images on a sheet of samples", low=1)
     resume: str | None = hp(None, "run whose checkpoint goes on here")
     init_from: str | None = hp(None, "run whose networks are the beginning")
     tensorboard: bool = hp(False, "write TensorBoard files too")
@@ -109,9 +109,9 @@ class TrainConfig:
         if self.resume is not None and self.init_from is not None:
             raise SettingError("give either resume or init_from, not both")
 
-    def schedule(self, pictures: int) -> Schedule:
-        """The durations in steps, for an epoch of that many pictures."""
-        unit = {"batch_size": self.batch_size, "pictures": pictures}
+    def schedule(self, images: int) -> Schedule:
+        """The durations in steps, for an epoch of that many images."""
+        unit = {"batch_size": self.batch_size, "images": images}
         k = self.steps_per_call
         total = to_steps(self.length, what="length", **unit)
         total = -(-total // k) * k  # whole calls

@@ -25,7 +25,7 @@ def to_steps(
     duration: Duration,
     *,
     batch_size: int,
-    pictures: int,
+    images: int,
     total: int | None = None,
     what: str = "duration",
 ) -> int:
@@ -34,7 +34,7 @@ def to_steps(
     Args:
       duration: a number with its unit; a bare whole number counts steps.
       batch_size: examples per step, of all devices together.
-      pictures: examples per epoch.
+      images: examples per epoch.
       total: steps of the whole run, for percent.
       what: name of the setting, for the message.
 
@@ -53,7 +53,7 @@ def to_steps(
     number = float(match[1])
     each = {
         "steps": 1.0,
-        "epochs": pictures / batch_size,
+        "epochs": images / batch_size,
         "examples": 1 / batch_size,
         "percent": (total or 0) / 100,
     }[unit]

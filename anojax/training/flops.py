@@ -24,7 +24,7 @@ class Cost:
 
     flops: int
     """Of matrix products and convolutions: a multiplication and an addition are two.
-    With all pictures of the batch, forward and backward."""
+    With all images of the batch, forward and backward."""
     parameters: int
     """That are trained."""
     peak: float | None = None
@@ -32,7 +32,7 @@ class Cost:
 
     def rates(self, updates_per_s: float) -> dict[str, float]:
         """``tflop_per_s`` of all devices together and, where their peak is known,
-        ``mfu``: the share of it in [0, 1] (model FLOP utilisation, Chowdhery et al.,
+        ``mfu``: the share of it in [0, 1] (model FLOP utilization, Chowdhery et al.,
         PaLM, 2022, appendix B)."""
         done = self.flops * updates_per_s
         rates = {"tflop_per_s": done / 1e12}
@@ -52,7 +52,7 @@ def update_cost(
     Args:
       task: what is trained.
       example: a batch of any size; only shapes matter.
-      batch_size: pictures in an update.
+      batch_size: images in an update.
       devices: that share it; of one kind.
     """
     if "remat" in {field.name for field in dataclasses.fields(task)}:

@@ -96,7 +96,7 @@ def fit(
       strategy: over devices; the same that placed `start`.
       schedule: when to log, save and evaluate.
       start: from `starting_point`.
-      bank: for methods that need a texture or another picture.
+      bank: for methods that need a texture or another image.
       log: only process 0 has one.
       checkpoints: every process has them, or none; the caller closes them.
       evaluate: called with the state as host arrays, every `eval_every` steps and at

@@ -48,18 +48,18 @@ def train(
     progress: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
-    """Train a task on normal pictures.
+    """Train a task on normal images.
 
     Args:
       task: what to train; `task.steps` updates unless `schedule` says otherwise.
-      source: the normal pictures; see `anojax.data.stream.InMemory`.
+      source: the normal images; see `anojax.data.stream.InMemory`.
       batch_size: of all devices and processes together.
-      seed: of pictures, networks and order, in [0, 2**32).
+      seed: of images, networks and order, in [0, 2**32).
       schedule: when to log, evaluate, save and sample.
       strategy: over devices; `Pmap()` by default.
       folder: of the run: log, checkpoints and the finished model. A run that is there
         already goes on. Nothing is written when absent.
-      bank: where methods that need a texture or another picture draw it from.
+      bank: where methods that need a texture or another image draw it from.
       resume: run folder whose checkpoint goes on here.
       init_from: run folder whose networks are the beginning.
       parts: variables of networks that come trained from elsewhere (`Task.parts`);
@@ -138,7 +138,7 @@ def train(
             if open_file is not None:
                 open_file.close()
     if folder is not None and outcome.stopped_by is None:
-        note("fit the detector to the normal pictures and write the model")
+        note("fit the detector to the normal images and write the model")
         save_variables(
             Path(folder) / MODEL,
             finished_variables(task, outcome, source),
@@ -163,7 +163,7 @@ def one_update(
 
 
 def first_example(source: Source, bank: Bank | None = None) -> Examples:
-    """A batch of the first picture alone, for its shapes."""
+    """A batch of the first image alone, for its shapes."""
     found = source[0]
     inputs, ready = found if isinstance(found, tuple) else (found, None)
     one = Examples(inputs, np.uint32(0), ready=ready)
@@ -179,11 +179,11 @@ def _whole_batches(
 
 
 def finished_variables(task: Task, outcome: Outcome, source: Source) -> PyTree:
-    """What the task's Detector needs, calibrated on the pictures."""
+    """What the task's Detector needs, calibrated on the images."""
     variables, detector = task.variables(outcome.state), task.detector()
     if detector is None:
         return variables
-    return jax.device_get(detector.calibrate(variables, pictures(source)))
+    return jax.device_get(detector.calibrate(variables, images(source)))
 
 
 def synthesizer_params(task: Task, state: TrainState) -> PyTree:
@@ -203,7 +203,7 @@ def detection_scores(task: Task, source: Source, test: TestSet) -> Evaluate:
         raise SettingError(f"{task.name} has no detector; leave eval_every out")
 
     def evaluate(state):
-        variables = detector.calibrate(task.variables(state), pictures(source))
+        variables = detector.calibrate(task.variables(state), images(source))
         maps, scores = [], []
         for begin in range(0, len(test.images), 16):
             part = test.images[begin : begin + 16]
@@ -217,10 +217,10 @@ def detection_scores(task: Task, source: Source, test: TestSet) -> Evaluate:
     return evaluate
 
 
-def pictures(
+def images(
     source: Source, batch_size: int = 32
 ) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-    """The normal pictures in their order, in batches; the last may be smaller."""
+    """The normal images in their order, in batches; the last may be smaller."""
     for begin in range(0, len(source), batch_size):
         numbers = range(begin, min(begin + batch_size, len(source)))
         yield np.stack([_inputs(source[i]).image for i in numbers])

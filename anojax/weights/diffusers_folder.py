@@ -87,7 +87,7 @@ def shapes(network: UNet2D | UNetClassifier) -> PyTree:
         if config.sample_size is None:
             raise SettingError(
                 "the classifier has parameters for every place, but sample_size is "
-                "None; set it to the side of the pictures"
+                "None; set it to the side of the images"
             )
         size = np.broadcast_to(config.sample_size, 2)
     elif config.class_embed_type == "identity":

@@ -21,7 +21,7 @@ from anojax.weights.convert import resnet_name, to_flax
 from anojax.weights.torch_file import read_torch
 
 LICENCE = (
-    "BSD-3-Clause (torchvision); trained on ImageNet, whose pictures are for "
+    "BSD-3-Clause (torchvision); trained on ImageNet, whose images are for "
     "non-commercial research"
 )
 
@@ -35,7 +35,7 @@ class Published:
     timm: str
     """The same weights in timm, as ``<tag>.safetensors``."""
     url: str
-    licence: str = LICENCE
+    license: str = LICENCE
 
     @property
     def sha256_start(self) -> str:
@@ -75,7 +75,7 @@ class Backbone:
     """Where the weights come from, in words; show it with every result."""
 
     def __call__(self, x: Array) -> dict[str, Array]:
-        """The tapped activations of normalised pictures, statistics frozen."""
+        """The tapped activations of normalized images, statistics frozen."""
         return self.network.apply(self.variables, x, train=False)
 
 
@@ -110,7 +110,7 @@ def pretrained(
     if any(mark in file.name for mark in OTHER_SCALES):
         warnings.warn(
             f"{file.name} holds other weights than the papers used "
-            f"({CATALOGUE[name].file}); the scale of its features differs",
+            f"({Catalog[name].file}); the scale of its features differs",
             stacklevel=2,
         )
     variables = to_flax(
@@ -146,7 +146,7 @@ def find_weights(name: str) -> Path:
 
     Raises:
       UnknownName: there is no such network.
-      DataError: it is not there; says where it goes, whence it comes, its licence.
+      DataError: it is not there; says where it goes, whence it comes, its license.
     """
     _architecture(name)
     folder, entry = weights_folder(), CATALOGUE[name]
@@ -156,7 +156,7 @@ def find_weights(name: str) -> Path:
     raise DataError(
         f"the weights of {name} are missing: put {entry.file} (from {entry.url}) or "
         f"{entry.timm}.safetensors (timm/{entry.timm}) into {folder}, or set "
-        f"ANOJAX_WEIGHTS to its folder; licence: {entry.licence}"
+        f"ANOJAX_WEIGHTS to its folder; license: {entry.license}"
     )
 
 

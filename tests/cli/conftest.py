@@ -1,4 +1,4 @@
-"""The program in-process, on tiny pictures and methods that compile at once."""
+"""The program in-process, on tiny images and methods that compile at once."""
 
 import importlib.util
 import json
@@ -63,16 +63,16 @@ def draw(seed, shape=(24, 20), channels=1):
     return noise.astype(np.uint8)
 
 
-def write_picture(path, array):
+def write_image(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(path)
 
 
 @pytest.fixture
 def parts(tmp_path):
-    """A folder of seven grey pictures of good parts."""
+    """A folder of seven gray images of good parts."""
     for i in range(7):
-        write_picture(tmp_path / "parts" / f"part{i}.png", draw(i))
+        write_image(tmp_path / "parts" / f"part{i}.png", draw(i))
     return tmp_path / "parts"
 
 

@@ -18,7 +18,7 @@ from anojax.config import load
 from anojax.core import Card, Synthesizer, hp
 from anojax.data.categories import Categories
 from anojax.data.folders import discover_all
-from anojax.data.records import read_picture
+from anojax.data.records import read_image
 from anojax.errors import AnojaxError, DataError
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
@@ -26,14 +26,14 @@ from anojax.task import GradientTask, Part
 from anojax.training.config import TrainConfig
 from anojax.types import Inputs
 
-from .conftest import files, write_picture
+from .conftest import files, write_image
 
 LEVELS = {"part1": 40, "part2": 120, "part10": 200}  # in natural order
 
 
 @dataclass(frozen=True)
 class Tone(Synthesizer):
-    """A square in the colour that it has learned for the picture's category."""
+    """A square in the color that it has learned for the image's category."""
 
     card: ClassVar[Card] = Card(family="local", **fakes.PAPER)
     name = "tone"
@@ -47,38 +47,38 @@ class Tone(Synthesizer):
 
     def init(self, key, inputs):
         channels = inputs.image.shape[-1]
-        made = {"colour": {"table": jnp.zeros((self.classes or 1, channels))}}
+        made = {"color": {"table": jnp.zeros((self.classes or 1, channels))}}
         if self.darker:
             made["shade"] = {"factor": jnp.ones((channels,))}
         return made
 
-    def colour(self, params, label):
-        colour = params["colour"]["table"][0 if self.classes is None else label]
-        return colour * params["shade"]["factor"] if self.darker else colour
+    def color(self, params, label):
+        color = params["color"]["table"][0 if self.classes is None else label]
+        return color * params["shade"]["factor"] if self.darker else color
 
     def synthesize(self, params, key, inputs):
-        new = jnp.broadcast_to(self.colour(params, inputs.label), inputs.image.shape)
+        new = jnp.broadcast_to(self.color(params, inputs.label), inputs.image.shape)
         return local_synthesis(inputs, new, fakes.square(key, inputs.image, self.side))
 
 
 @dataclass(frozen=True)
 class ToneTask(GradientTask):
-    """The mean colour of the pictures of every category."""
+    """The mean color of the images of every category."""
 
     method = "tone"
-    stage: ClassVar[str] = "colours"
+    stage: ClassVar[str] = "colors"
     synth: Tone
     optimizer: Optimizer = Optimizer("sgd", 1.0)
 
     def init_networks(self, key, batch):
-        if batch.pictures.shape[1] % 8:
-            raise AnojaxError("the network cannot halve these pictures")
-        one = Inputs(image=batch.pictures[0])
-        return {"colour": self.synth.init(key, one)["colour"]}, {}
+        if batch.images.shape[1] % 8:
+            raise AnojaxError("the network cannot halve these images")
+        one = Inputs(image=batch.images[0])
+        return {"color": self.synth.init(key, one)["colour"]}, {}
 
     def loss(self, params, statistics, key, batch, reduce):
-        found = jax.vmap(lambda i: params["colour"]["table"][i])(self.labels(batch))
-        error = found - batch.pictures.mean((1, 2))
+        found = jax.vmap(lambda i: params["color"]["table"][i])(self.labels(batch))
+        error = found - batch.images.mean((1, 2))
         return jnp.sum(jnp.mean(error**2, 0)), (statistics, {})
 
     def labels(self, batch):
@@ -91,22 +91,22 @@ class ToneTask(GradientTask):
 
 @dataclass(frozen=True)
 class ShadeTask(ToneTask):
-    """How dark, starting with the colours that are known."""
+    """How dark, starting with the colors that are known."""
 
     stage: ClassVar[str] = "shade"
 
     def parts(self):
-        return {"colour": Part("run", "colours")}
+        return {"color": Part("run", "colors")}
 
     def init_networks(self, key, batch):
-        made = self.synth.init(key, Inputs(image=batch.pictures[0]))
-        return {"shade": made["shade"]}, {"colour": {"colour": made["colour"]}}
+        made = self.synth.init(key, Inputs(image=batch.images[0]))
+        return {"shade": made["shade"]}, {"color": {"colour": made["colour"]}}
 
     def loss(self, params, statistics, key, batch, reduce):
         return jnp.sum((params["shade"]["factor"] - 0.5) ** 2) / 2, (statistics, {})
 
     def params(self, state):
-        return {**state.statistics["colour"], **state.averaged}
+        return {**state.statistics["color"], **state.averaged}
 
 
 METHODS = fakes.METHODS | {"tone": Tone}
@@ -124,13 +124,13 @@ def methods():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A data set of three categories; the first has grey pictures."""
+    """A data set of three categories; the first has gray images."""
     folder = tmp_path_factory.mktemp("sets")
     for name, level in LEVELS.items():
         shape = (16, 16, 1 if name == "part1" else 3)
         for i in range(4):
-            picture = np.full(shape, level + i, np.uint8)
-            write_picture(folder / "set" / name / "train/good" / f"{i}.png", picture)
+            sample_image = np.full(shape, level + i, np.uint8)
+            write_image(folder / "set" / name / "train/good" / f"{i}.png", sample_image)
     config = {
         "method": "tone",
         "data": {"size": 16, "foreground": "none"},
@@ -196,8 +196,8 @@ def rows(run):
 
 
 def inside(run, row):
-    image = read_picture(run / row["image"]).array.astype(int)
-    return image[read_picture(run / row["mask"]).array[..., 0] > 0]
+    image = read_image(run / row["image"]).array.astype(int)
+    return image[read_image(run / row["mask"]).array[..., 0] > 0]
 
 
 def test_numbers_follow_the_names(folder, trained):
@@ -217,7 +217,7 @@ def test_the_category_is_that_of_the_folder(synth, program, tmp_path, name):
         assert row["image"].startswith(f"{name}/test/tone/")
         assert row["settings"]["category"] == name
         assert row["settings"]["label"] == list(LEVELS).index(name)
-        # Grey pictures became colour, and the colour is the one of the category.
+        # Gray images became color, and the color is the one of the category.
         assert np.abs(inside(tmp_path / "made", row) - LEVELS[name] - 1.5).max() < 3
     assert len(made) == 4 and program("verify", tmp_path / "made", "--quiet")[0] == 0
 
@@ -304,10 +304,10 @@ def test_one_category_stays_as_it_was(folder, tmp_path):
         ("set/part1", ["settings.classes=2"], "has 1 categories (part1)"),
         ("set", ["method=spot", "settings={}"], "nothing to train"),
         ("set", ["eval_every=1"], "measured on one category"),
-        ("set", ["data.size=20"], "cannot halve these pictures"),
+        ("set", ["data.size=20"], "cannot halve these images"),
         ("set", ["data.input=elsewhere"], "contradict each other"),
         ("set", ["data.region=."], "there is no folder"),
-        ("set", ["stage=shade"], "train that first, then add parts.colour=RUN"),
+        ("set", ["stage=shade"], "train that first, then add parts.color=RUN"),
     ],
 )
 def test_what_does_not_fit_is_said(folder, tmp_path, capsys, given, words, says):
@@ -341,7 +341,7 @@ def test_masks_of_every_category(folder, tmp_path):
         region = full.copy()
         region[: 4 * number] = 0
         for i in range(4):
-            write_picture(tmp_path / "regions" / name / f"{i}.png", region)
+            write_image(tmp_path / "regions" / name / f"{i}.png", region)
     words = (f"data.input={folder / 'set'}", f"data.region={tmp_path / 'regions'}")
     asked = load(TrainConfig, folder / "c.yaml", words)
     data = read_data(asked, Tone())
@@ -354,7 +354,7 @@ def test_masks_of_every_category(folder, tmp_path):
     image = np.full((16, 16, 3), 120, np.uint8)
     image[4:12, 4:12] = 20
     for i in range(4):
-        write_picture(tmp_path / "mixed/object/train/good" / f"{i}.png", image)
+        write_image(tmp_path / "mixed/object/train/good" / f"{i}.png", image)
     shutil.copytree(folder / "set/part10", tmp_path / "mixed/surface")
     words = (f"data.input={tmp_path / 'mixed'}", "data.foreground=auto")
     data = read_data(load(TrainConfig, folder / "c.yaml", words), Tone())
@@ -367,7 +367,7 @@ def test_masks_of_every_category(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def shaded(folder, trained):
-    words = ("stage=shade", "settings.darker=true", f"parts.colour={trained}")
+    words = ("stage=shade", "settings.darker=true", f"parts.color={trained}")
     assert train(folder, folder / "shaded", *words, given="set/part10") == 0
     return folder / "shaded"
 
@@ -391,7 +391,7 @@ def test_without_the_network_of_the_later_stage(synth, shaded, tmp_path):
 def test_the_run_of_the_earlier_stage_says_what_to_train(synth, trained, tmp_path):
     refused(
         synth("part2", "--set", "darker=true"),
-        "is a run of the stage colours and holds no shade",
+        "is a run of the stage colors and holds no shade",
         "train the stage shade and give its run",
     )
     assert not (tmp_path / "made").exists()
@@ -399,10 +399,10 @@ def test_the_run_of_the_earlier_stage_says_what_to_train(synth, trained, tmp_pat
 
 def test_a_later_stage_refuses_what_the_first_does_not_know(folder, trained, capsys):
     shutil.copytree(folder / "set/part10", folder / "part99")
-    words = ("stage=shade", "settings.darker=true", f"parts.colour={trained}")
+    words = ("stage=shade", "settings.darker=true", f"parts.color={trained}")
     assert train(folder, folder / "no", *words, given="part99") == 2
     assert "does not know the category 'part99'" in capsys.readouterr().err
-    wrong = (*words[:2], f"parts.colour={folder / 'set'}")
+    wrong = (*words[:2], f"parts.color={folder / 'set'}")
     assert train(folder, folder / "no", *wrong) == 2
     assert "not the folder of a training run" in capsys.readouterr().err
     assert not (folder / "no").exists()
@@ -411,9 +411,9 @@ def test_a_later_stage_refuses_what_the_first_does_not_know(folder, trained, cap
 def test_show_lists_the_stages(program):
     code, out, _ = program("show", "tone")
     assert code == 0
-    assert "colours: configs/train/tone.yaml" in out
+    assert "colors: configs/train/tone.yaml" in out
     assert "shade: configs/train/tone_shade.yaml" in out
-    assert "parts.colour=RUN of the stage colours" in " ".join(out.split())
+    assert "parts.color=RUN of the stage colors" in " ".join(out.split())
     assert "stages" not in program("show", "spot")[1]
     stages = json.loads(program("show", "tone", "--json")[1])["stages"]
-    assert [one["stage"] for one in stages] == ["colours", "shade"]
+    assert [one["stage"] for one in stages] == ["colors", "shade"]

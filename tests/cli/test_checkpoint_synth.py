@@ -19,19 +19,19 @@ from anojax import task as tasks
 from anojax.core import Card, Synthesizer, hp
 from anojax.data import textures
 from anojax.data.files import decode_png
-from anojax.data.records import read_picture, to_size
+from anojax.data.records import read_image, to_size
 from anojax.evaluation import speed
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
 from anojax.task import GradientTask
 from anojax.training.checkpoint import load_params, restore_flat
 
-from .conftest import draw, files, write_picture
+from .conftest import draw, files, write_image
 
 
 @dataclass(frozen=True)
 class Tint(Synthesizer):
-    """A square in a learned colour."""
+    """A square in a learned color."""
 
     card: ClassVar[Card] = Card(family="local", **fakes.PAPER)
     name = "tint"
@@ -40,13 +40,13 @@ class Tint(Synthesizer):
 
     def init(self, key, inputs):
         shape = (self.width, inputs.image.shape[-1])
-        return {"colour": {"logits": 0.3 * jax.random.normal(key, shape)}}
+        return {"color": {"logits": 0.3 * jax.random.normal(key, shape)}}
 
     def synthesize(self, params, key, inputs):
         shape, noise = jax.random.split(key)
-        colour = jax.nn.sigmoid(jnp.mean(params["colour"]["logits"], 0)) * 0.9
-        colour = colour + 0.1 * jax.random.uniform(noise)
-        new = jnp.broadcast_to(colour, inputs.image.shape)
+        color = jax.nn.sigmoid(jnp.mean(params["color"]["logits"], 0)) * 0.9
+        color = color + 0.1 * jax.random.uniform(noise)
+        new = jnp.broadcast_to(color, inputs.image.shape)
         return local_synthesis(
             inputs, new, fakes.square(shape, inputs.image, self.side)
         )
@@ -54,7 +54,7 @@ class Tint(Synthesizer):
 
 @dataclass(frozen=True)
 class TintTask(GradientTask):
-    """Moves the colour away from where it began."""
+    """Moves the color away from where it began."""
 
     name = "tint"
     synth: Tint
@@ -96,25 +96,25 @@ def methods():
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
     for i in range(7):
-        write_picture(folder / f"part{i}.png", draw(i, (16, 16), 3))
+        write_image(folder / f"part{i}.png", draw(i, (16, 16), 3))
     return folder
 
 
 @pytest.fixture(scope="module")
-def trained(pictures, tmp_path_factory):
+def trained(images, tmp_path_factory):
     """A run of three steps whose synthesizer has a setting of its own."""
-    return train(pictures, tmp_path_factory.mktemp("runs"))
+    return train(images, tmp_path_factory.mktemp("runs"))
 
 
-def train(pictures, folder, **more):
+def train(images, folder, **more):
     from anojax.cli.__main__ import main
 
     config = {
         "method": "tint",
-        "data": {"input": str(pictures), "size": 16, "foreground": "none"},
+        "data": {"input": str(images), "size": 16, "foreground": "none"},
         "settings": {"width": 2, "side": 4},
         "length": 3,
         "batch_size": 4,
@@ -139,8 +139,8 @@ def program(capsys):
 
 
 @pytest.fixture
-def synth(program, pictures, tmp_path):
-    def run(*more, output="run", method="tint", command="synth", folder=pictures):
+def synth(program, images, tmp_path):
+    def run(*more, output="run", method="tint", command="synth", folder=images):
         where = tmp_path / output
         return program(
             *(command, "--method", method, "--input", folder, "--size", 16),
@@ -171,26 +171,26 @@ def refused(result, *words):
 
 def learned(run):
     flat, _ = load_params(run / "model", method="tint")
-    return {"colour": {"logits": np.asarray(flat["colour/logits"])}}
+    return {"color": {"logits": np.asarray(flat["color/logits"])}}
 
 
 def test_the_model_has_the_averaged_parameters_and_the_step(trained):
     flat, record = restore_flat(trained / "checkpoints", method="tint")
-    average, last = flat["ema/colour/logits"], flat["params/colour/logits"]
+    average, last = flat["ema/color/logits"], flat["params/color/logits"]
     assert np.abs(average - last).max() > 1e-3
-    np.testing.assert_array_equal(learned(trained)["colour"]["logits"], average)
+    np.testing.assert_array_equal(learned(trained)["color"]["logits"], average)
     _, stored = load_params(trained / "model", method="tint")
     assert stored.step == record.step == 3
 
 
-def test_pictures_are_those_of_the_learned_parameters(synth, trained, tmp_path):
+def test_images_are_those_of_the_learned_parameters(synth, trained, tmp_path):
     code, out, err = synth("--checkpoint", trained, "--per-image", 2)
     assert code == 0, err
     assert f"checkpoint  {trained} (tint, step 3)" in out
     assert "tint.width=2" in out and "tint.side=4" in out  # as it was trained
     run = tmp_path / "run"
     found = rows(run)
-    images = [to_size(read_picture(r["source"]).array, (16, 16)) for r in found]
+    images = [to_size(read_image(r["source"]).array, (16, 16)) for r in found]
     expected = front.batch(Tint(width=2, side=4), uint8=True)(
         learned(trained),
         0,
@@ -225,7 +225,7 @@ def test_batches_and_devices_change_no_byte(synth, trained, tmp_path):
 
 
 def test_parameters_are_arguments_of_the_program(trained):
-    """Other parameters, another picture, and no new compilation."""
+    """Other parameters, another image, and no new compilation."""
     run = front.batch(Tint(width=2))
     inputs = front.Inputs(image=np.zeros((4, 16, 16, 3), np.uint8))
     one = learned(trained)
@@ -257,13 +257,11 @@ def test_an_interrupted_run_continues(synth, trained, tmp_path, monkeypatch):
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
-def test_a_run_continues_with_the_same_checkpoint_only(
-    synth, copied, pictures, tmp_path
-):
+def test_a_run_continues_with_the_same_checkpoint_only(synth, copied, images, tmp_path):
     assert synth("--checkpoint", copied)[0] == 0
     again = tmp_path / "again"
     again.mkdir()
-    other = train(pictures, again, seed=1)
+    other = train(images, again, seed=1)
     shutil.rmtree(copied)
     shutil.copytree(other, copied)
     refused(
@@ -273,16 +271,16 @@ def test_a_run_continues_with_the_same_checkpoint_only(
     )
 
 
-def test_verify_loads_it_again(synth, program, copied, pictures, tmp_path):
+def test_verify_loads_it_again(synth, program, copied, images, tmp_path):
     synth("--checkpoint", copied)
     code, out, err = program("verify", tmp_path / "run")
-    assert code == 0 and "all 7 pictures agree" in out, err
+    assert code == 0 and "all 7 images agree" in out, err
     moved = copied.rename(tmp_path / "moved")
     refused(program("verify", tmp_path / "run", "--quiet"), "no run folder", copied)
     assert program("verify", tmp_path / "run", "--checkpoint", moved)[0] == 0
     again = tmp_path / "again"
     again.mkdir()
-    other = train(pictures, again, length=4)
+    other = train(images, again, length=4)
     refused(
         program("verify", tmp_path / "run", "--checkpoint", other, "--quiet"),
         "is not the one that made this",
@@ -308,9 +306,9 @@ def test_preview(synth, trained):
     assert code == 0, err
 
 
-def test_pictures_of_another_kind_are_left_out(synth, pictures, trained, tmp_path):
-    mixed = Path(shutil.copytree(pictures, tmp_path / "mixed"))
-    write_picture(mixed / "part9.png", draw(9, (16, 16), 1))
+def test_images_of_another_kind_are_left_out(synth, images, trained, tmp_path):
+    mixed = Path(shutil.copytree(images, tmp_path / "mixed"))
+    write_image(mixed / "part9.png", draw(9, (16, 16), 1))
     code, _, err = synth("--checkpoint", trained, folder=mixed)
     assert code == 0 and "left out 1" in err and "part9.png has 1 channels" in err
     assert len(rows(tmp_path / "run")) == 7
@@ -380,8 +378,8 @@ class TestNothingIsWritten:
     def test_missing(self, synth, tmp_path):
         refused(synth("--checkpoint", tmp_path / "nowhere"), "no run folder", "nowhere")
 
-    def test_no_training_run(self, synth, pictures):
-        refused(synth("--checkpoint", pictures), "is not the folder of a training run")
+    def test_no_training_run(self, synth, images):
+        refused(synth("--checkpoint", images), "is not the folder of a training run")
 
     def test_unfinished(self, synth, copied):
         shutil.rmtree(copied / "model")
@@ -398,14 +396,14 @@ class TestNothingIsWritten:
         refused(
             synth("--checkpoint", trained, "--set", "width=3"),
             "has another shape",
-            "colour/logits is (2, 3), here (3, 3)",
+            "color/logits is (2, 3), here (3, 3)",
         )
 
-    def test_pictures_of_another_kind(self, synth, trained):
+    def test_images_of_another_kind(self, synth, trained):
         refused(
             synth("--checkpoint", trained, "--gray"),
             "(2, 3), here (2, 1)",
-            "kind of pictures",
+            "kind of images",
         )
 
 

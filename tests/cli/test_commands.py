@@ -10,7 +10,7 @@ from PIL import Image
 
 from anojax.data.files import decode_png, encode_png
 
-from .conftest import draw, write_picture
+from .conftest import draw, write_image
 
 
 def test_list_names_methods_and_what_they_need(anojax):
@@ -60,7 +60,7 @@ def test_version(anojax):
 
 
 def test_commands_load_no_more_than_they_need():
-    """`list` is quick because it loads neither pictures nor data sets."""
+    """`list` is quick because it loads neither images nor data sets."""
     program = (
         "import sys; from anojax.cli.__main__ import main; main(['list', '--json']);"
         "print(*[m for m in ('PIL', 'tensorflow_datasets', 'scipy.ndimage')"
@@ -72,10 +72,10 @@ def test_commands_load_no_more_than_they_need():
     assert done.stderr.split() == []
 
 
-def test_doctor_finds_grey_pictures_stored_as_colour(anojax, anojax_json, tmp_path):
+def test_doctor_finds_gray_images_stored_as_color(anojax, anojax_json, tmp_path):
     for i in range(3):
-        grey = np.repeat(draw(i), 3, axis=2)
-        write_picture(tmp_path / "parts" / f"{i}.png", grey)
+        gray = np.repeat(draw(i), 3, axis=2)
+        write_image(tmp_path / "parts" / f"{i}.png", gray)
     code, out, _ = anojax("doctor", "--input", tmp_path / "parts")
     assert code == 0 and "--gray" in out
     findings = anojax_json("doctor", "--input", tmp_path / "parts")
@@ -88,7 +88,7 @@ def test_doctor_fails_where_a_run_would(anojax, parts, tmp_path):
     assert code == 1 and "area" in out
 
 
-def test_preview_shows_the_pictures_of_the_run(anojax, anojax_json, parts, tmp_path):
+def test_preview_shows_the_images_of_the_run(anojax, anojax_json, parts, tmp_path):
     arguments = (
         *("--method", "spot,weave", "--input", parts, "--size", 16),
         *("--foreground", "none"),
@@ -123,7 +123,7 @@ def finished(request, synth, tmp_path):
 def test_verify_agrees_with_other_batches_and_devices(anojax, finished):
     code, out, err = anojax("verify", finished, "--batch-size", 3, "--devices", 2)
     assert code == 0, err
-    assert "all 14 pictures agree" in out
+    assert "all 14 images agree" in out
 
 
 def test_verify_of_one_row(anojax_json, finished):
@@ -143,7 +143,7 @@ def rewrite(run, number, **changes):
     (run / "manifest.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def test_verify_finds_a_changed_picture(anojax, run_folder):
+def test_verify_finds_a_changed_image(anojax, run_folder):
     path = run_folder / "parts/test/spot/part2.png"
     pixels = decode_png(path.read_bytes())
     pixels[0, 0] ^= 1
@@ -172,7 +172,7 @@ def test_verify_finds_a_wrong_draw(anojax, run_folder):
     assert code == 1 and "line 2" in err
 
 
-def test_verify_finds_a_changed_normal_picture(anojax, run_folder):
+def test_verify_finds_a_changed_normal_image(anojax, run_folder):
     path = run_folder / "parts/train/good/part0.png"
     path.write_bytes(encode_png(np.zeros((16, 16, 1), np.uint8)))
     code, _, err = anojax("verify", run_folder)
@@ -185,14 +185,14 @@ def test_verify_finds_a_line_that_is_not_of_the_plan(anojax, run_folder):
     assert code == 1 and "line 7" in err
 
 
-def test_verify_follows_moved_pictures(anojax, run_folder, parts, tmp_path):
+def test_verify_follows_moved_images(anojax, run_folder, parts, tmp_path):
     parts.rename(tmp_path / "moved")
     code, _, err = anojax("verify", run_folder)
     assert code == 2 and "no folder" in err
     assert anojax("verify", run_folder, "--input", tmp_path / "moved")[0] == 0
 
 
-def test_verify_refuses_other_pictures(anojax, run_folder, parts):
+def test_verify_refuses_other_images(anojax, run_folder, parts):
     (parts / "part3.png").unlink()
     code, _, err = anojax("verify", run_folder)
     assert code == 2 and "count: 7 -> 6" in err

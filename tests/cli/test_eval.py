@@ -16,8 +16,8 @@ from anojax import task as tasks
 from anojax.cli.__main__ import main
 from anojax.cli.trained import load_trained
 from anojax.data import exemplars
-from anojax.data.records import read_picture
-from anojax.data.testfolder import find_test_pictures
+from anojax.data.records import read_image
+from anojax.data.testfolder import find_test_images
 from anojax.errors import AnojaxError
 from anojax.training.checkpoint import load_variables, save_variables
 
@@ -82,7 +82,7 @@ def damaged(trained, tmp_path):
 
 @pytest.fixture
 def copied(category, tmp_path):
-    """A copy of the pictures, to be spoiled."""
+    """A copy of the images, to be spoiled."""
     return Path(shutil.copytree(category, tmp_path / "copied"))
 
 
@@ -95,7 +95,7 @@ def refused(result, *words):
         assert str(word) in err, (word, err)
 
 
-def test_table_report_and_pictures(evaluate, tmp_path):
+def test_table_report_and_images(evaluate, tmp_path):
     code, out, err = evaluate()
     assert code == 0, err
     assert "scratch" in out and "AUPRO" in out and "at 32 x 32" in " ".join(out.split())
@@ -103,9 +103,9 @@ def test_table_report_and_pictures(evaluate, tmp_path):
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert [row["name"] for row in scores["rows"]] == ["all", "scratch"]
     assert (scores["rows"][1]["normal"], scores["rows"][1]["anomalous"]) == (3, 3)
-    # Three pictures of each of two types, in rows.
-    assert read_picture(tmp_path / "out/sheet.png").array.shape[0] > 6 * 200
-    assert read_picture(tmp_path / "out/curves.png").array.shape[1] > 400
+    # Three images of each of two types, in rows.
+    assert read_image(tmp_path / "out/sheet.png").array.shape[0] > 6 * 200
+    assert read_image(tmp_path / "out/curves.png").array.shape[1] > 400
     page = (tmp_path / "out/report.html").read_text()
     assert "detector of toy_task" in page and "data:image/png" in page
 
@@ -130,7 +130,7 @@ def test_scores_are_those_of_the_detector_on_these_files(evaluate, trained, cate
     pixels, truths = np.concatenate(maps), np.concatenate(truths).astype(bool)
     row = said["rows"][0]
     assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
-    # Batches and single pictures differ in the last bits, hence in some ranks.
+    # Batches and single images differ in the last bits, hence in some ranks.
     assert row["pixel_auroc"] == pytest.approx(roc_auc_score(truths, pixels), abs=1e-5)
     ap = average_precision_score(truths, pixels)
     assert row["pixel_ap"] == pytest.approx(ap, abs=1e-5)
@@ -151,19 +151,19 @@ def test_batch_size_changes_nothing(evaluate):
         assert a == pytest.approx(b, abs=1e-4)
 
 
-def learned_from(run, *pictures):
+def learned_from(run, *images):
     """Makes a run one that has learned from these defects."""
-    rows = [{"picture": str(p), "sha256": exemplars.digest(p)} for p in pictures]
+    rows = [{"picture": str(p), "sha256": exemplars.digest(p)} for p in images]
     (run / exemplars.FILE).write_text(json.dumps({"exemplars": rows}))
 
 
-def test_pictures_that_were_learned_from_are_left_out(evaluate, damaged, category):
+def test_images_that_were_learned_from_are_left_out(evaluate, damaged, category):
     first, second, _ = sorted((category / "test/scratch").iterdir())
     learned_from(damaged, first, second)
     code, out, err = evaluate(run=damaged)
     assert code == 0, err
-    assert "2 pictures left out, which the run has learned from" in out
-    assert "on the 4 test pictures" in " ".join(out.split())
+    assert "2 images left out, which the run has learned from" in out
+    assert "on the 4 test images" in " ".join(out.split())
     said = json.loads(evaluate("--json", run=damaged)[1])
     assert [row["anomalous"] for row in said["rows"]] == [1, 1]
     assert "left out" not in evaluate()[1]  # by a run that has seen none
@@ -177,7 +177,7 @@ def test_copies_of_what_was_learned_from_are_left_out_too(
     (copied / "ground_truth/scratch/001_mask.png").rename(
         copied / "ground_truth/scratch/009_mask.png"
     )
-    assert "1 pictures left out" in evaluate(run=damaged, data=copied)[1]
+    assert "1 images left out" in evaluate(run=damaged, data=copied)[1]
 
 
 def test_what_earlier_runs_learned_from_is_left_out(
@@ -188,7 +188,7 @@ def test_what_earlier_runs_learned_from_is_left_out(
     config = yaml.safe_load((later / "config.yaml").read_text())
     config["request"]["init_from"] = str(damaged)
     (later / "config.yaml").write_text(yaml.safe_dump(config))
-    assert "1 pictures left out" in evaluate(run=later)[1]
+    assert "1 images left out" in evaluate(run=later)[1]
     shutil.rmtree(damaged)
     out = " ".join(evaluate(run=later)[1].split())
     assert "damaged is gone, on which the run builds" in out
@@ -196,7 +196,7 @@ def test_what_earlier_runs_learned_from_is_left_out(
 
 def test_a_run_that_has_seen_every_defect(evaluate, damaged, category):
     learned_from(damaged, *(category / "test/scratch").iterdir())
-    refused(evaluate(run=damaged), "has learned from every anomalous picture")
+    refused(evaluate(run=damaged), "has learned from every anomalous image")
 
 
 @pytest.mark.parametrize("part", ["test", "alone", "above"])
@@ -209,21 +209,21 @@ def test_other_ways_to_name_the_folder(copied, part):
         folder = copied.parent / "all"
         folder.mkdir()
         copied.rename(folder / "widget")
-    found = find_test_pictures(folder)
+    found = find_test_images(folder)
     assert [one.defect for one in found] == ["good"] * 3 + ["scratch"] * 3
     assert all(one.mask is not None for one in found[3:])
 
 
 def test_other_layouts(tmp_path):
     for make in (fake_sets.btad, fake_sets.visa):
-        found = find_test_pictures(make(tmp_path / make.__name__))
+        found = find_test_images(make(tmp_path / make.__name__))
         assert {one.defect == "good" for one in found} == {True, False}
 
 
-def test_empty_masks_of_normal_pictures_are_no_strays(copied):
+def test_empty_masks_of_normal_images_are_no_strays(copied):
     nothing = np.zeros((24, 24), np.uint8)
     fake_sets.save(copied / "ground_truth/good/000_mask.png", nothing)
-    assert len(find_test_pictures(copied)) == 6
+    assert len(find_test_images(copied)) == 6
 
 
 def test_run_folders_that_are_none(evaluate, tmp_path, category, damaged):
@@ -260,8 +260,8 @@ def test_a_model_of_another_shape(evaluate, damaged):
     refused(evaluate(run=damaged), "another shape", "ScopeParamShapeError")
 
 
-def test_pictures_of_another_kind(evaluate):
-    refused(evaluate("--gray"), "another shape", "for grey pictures of 32 x 32")
+def test_images_of_another_kind(evaluate):
+    refused(evaluate("--gray"), "another shape", "for gray images of 32 x 32")
 
 
 @pytest.mark.parametrize(
@@ -269,9 +269,9 @@ def test_pictures_of_another_kind(evaluate):
     [
         ("ground_truth", ("no ground truth", "ground_truth/<defect>")),
         ("ground_truth/scratch/001_mask.png", ("1 anomalous", "001.png")),
-        ("test/scratch/001.png", ("1 masks have no picture", "001_mask.png")),
-        ("test/scratch", ("no anomalous picture",)),
-        ("test/good", ("no normal picture",)),
+        ("test/scratch/001.png", ("1 masks have no image", "001_mask.png")),
+        ("test/scratch", ("no anomalous image",)),
+        ("test/good", ("no normal image",)),
         ("test", ("no test split",)),
         (".", ("there is no folder",)),
     ],
@@ -283,8 +283,8 @@ def test_test_folders_that_cannot_be_used(evaluate, copied, tmp_path, spoil, wor
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_that_differ(copied, evaluate):
-    fake_sets.save(copied / "test/good/001.png", fake_sets.picture(1, 1))
+def test_images_that_differ(copied, evaluate):
+    fake_sets.save(copied / "test/good/001.png", fake_sets.image(1, 1))
     refused(evaluate("--quiet", data=copied), "001.png", "1 channels", "has 3")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import draw, files, write_picture
+from .conftest import draw, files, write_image
 
 
 def refused(result, *words):
@@ -46,11 +46,11 @@ class TestNothingIsWritten:
 
     def test_empty_folder(self, run, tmp_path):
         (tmp_path / "empty").mkdir()
-        refused(run(folder="empty"), "no picture", "empty")
+        refused(run(folder="empty"), "no image", "empty")
 
     def test_no_readable_image(self, run, tmp_path):
         (tmp_path / "texts").mkdir()
-        (tmp_path / "texts/a.png").write_text("not a picture")
+        (tmp_path / "texts/a.png").write_text("not an image")
         refused(run(folder="texts"), "texts", "a.png")
 
     def test_unknown_method_names_the_nearest(self, run):
@@ -112,23 +112,23 @@ class TestNothingIsWritten:
         (tmp_path / "textures").mkdir()
         refused(run("--textures", tmp_path / "textures", method="weave"), "textures")
 
-    def test_texture_that_is_no_picture(self, run, tmp_path):
+    def test_texture_that_is_no_image(self, run, tmp_path):
         (tmp_path / "textures").mkdir()
-        (tmp_path / "textures/grain.png").write_text("not a picture")
+        (tmp_path / "textures/grain.png").write_text("not an image")
         refused(
             run("--textures", tmp_path / "textures", "--quiet", method="weave"),
             "grain.png",
         )
 
     def test_mask_of_another_size(self, run, tmp_path):
-        write_picture(tmp_path / "mask.png", np.full((9, 9, 1), 255, np.uint8))
+        write_image(tmp_path / "mask.png", np.full((9, 9, 1), 255, np.uint8))
         refused(run("--region", tmp_path / "mask.png"), "9 x 9", "20 x 24")
 
-    def test_region_empty_for_every_picture(self, run, tmp_path):
-        write_picture(tmp_path / "mask.png", np.zeros((24, 20, 1), np.uint8))
+    def test_region_empty_for_every_image(self, run, tmp_path):
+        write_image(tmp_path / "mask.png", np.zeros((24, 20, 1), np.uint8))
         refused(run("--region", tmp_path / "mask.png"), "empty")
 
-    def test_truncated_picture_with_strict(self, run, tmp_path):
+    def test_truncated_image_with_strict(self, run, tmp_path):
         truncated(tmp_path / "parts/part3x.jpg")
         refused(run("--strict"), "part3x.jpg")
 
@@ -158,7 +158,7 @@ def test_bench_of_a_batch_that_devices_cannot_share(anojax):
 
 
 def text(path):
-    path.write_text("not a picture")
+    path.write_text("not an image")
 
 
 def one_pixel(path):
@@ -179,39 +179,39 @@ def very_wide(path):
         ("bad.png", very_wide),
     ],
 )
-def test_one_bad_picture_is_left_out_and_counted(run, parts, tmp_path, name, spoil):
+def test_one_bad_image_is_left_out_and_counted(run, parts, tmp_path, name, spoil):
     spoil(parts / name)
     code, out, err = run()
     assert code == 0, err
-    assert "finished: 7 pictures" in out
+    assert "finished: 7 images" in out
     assert "left out 1" in err and name in err
     page = (tmp_path / "run/report.html").read_text()
     assert "Left out: 1" in page and name in page
     assert json.loads((tmp_path / "run/finished.json").read_text())["left_out"] == 1
 
 
-def test_a_picture_without_region_is_left_out(run, parts, tmp_path):
+def test_a_image_without_region_is_left_out(run, parts, tmp_path):
     for path in parts.iterdir():
-        write_picture(
+        write_image(
             tmp_path / "regions" / path.name, np.full((24, 20, 1), 255, np.uint8)
         )
-    write_picture(tmp_path / "regions/part2.png", np.zeros((24, 20, 1), np.uint8))
+    write_image(tmp_path / "regions/part2.png", np.zeros((24, 20, 1), np.uint8))
     code, out, err = run("--region", tmp_path / "regions")
-    assert code == 0 and "finished: 6 pictures" in out
+    assert code == 0 and "finished: 6 images" in out
     assert "part2.png" in err and "empty" in err
 
 
 def test_mixed_sizes_and_modes(run, parts, tmp_path):
-    write_picture(parts / "colour.png", draw(1, (31, 90), 3))
+    write_image(parts / "color.png", draw(1, (31, 90), 3))
     Image.fromarray(draw(2, (20, 30), 3)).convert("RGBA").save(parts / "alpha.png")
     Image.fromarray(draw(2)[..., 0]).convert("P").save(parts / "palette.png")
     code, out, err = run()
     assert code == 0, err
-    assert "finished: 10 pictures" in out
+    assert "finished: 10 images" in out
 
 
 def test_mixed_modes_do_not_fit_one_tfds_data_set(run, parts, tmp_path):
-    write_picture(parts / "colour.png", draw(1, (31, 90), 3))
+    write_image(parts / "color.png", draw(1, (31, 90), 3))
     refused(run("--format", "tfds", "--quiet"), "--gray")
     code, _, err = run("--format", "tfds", "--gray", "--quiet", "--overwrite")
     assert code == 0, err

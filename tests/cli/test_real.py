@@ -25,4 +25,4 @@ def test_a_run_on_real_tiles_agrees_with_itself(tmp_path, capsys):
     assert main([*arguments, "--output", b, *options]) == 0
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert main(["verify", a, "--batch-size", "4", "--devices", "4"]) == 0
-    assert "all 18 pictures agree" in capsys.readouterr().out
+    assert "all 18 images agree" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A diffusion model from pictures to pictures: trained, then used by `synth`."""
+"""A diffusion model from images to images: trained, then used by `synth`."""
 
 import json
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from anojax.data.records import read_picture
+from anojax.data.records import read_image
 
-from .conftest import draw, write_picture
+from .conftest import draw, write_image
 
 SETTINGS = {
     "width": 4,
@@ -33,7 +33,7 @@ def program():
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("realnet")
     for i in range(4):
-        write_picture(folder / "good" / f"part{i}.png", draw(i, (16, 16), 1))
+        write_image(folder / "good" / f"part{i}.png", draw(i, (16, 16), 1))
     return folder
 
 
@@ -52,7 +52,7 @@ def trained(program, folder):
     return folder / "run"
 
 
-def test_pictures_of_a_trained_model(program, folder, trained):
+def test_images_of_a_trained_model(program, folder, trained):
     made = folder / "made"
     code = program(
         *("synth", "--method", "realnet", "--checkpoint", trained),
@@ -64,9 +64,9 @@ def test_pictures_of_a_trained_model(program, folder, trained):
     assert len(rows) == 4 and all(row["anomalous"] for row in rows)
     assert {row["settings"]["steps"] for row in rows} == {2}
     for row in rows:
-        image = read_picture(made / row["image"]).array
-        mask = read_picture(made / row["mask"]).array > 0
-        before = read_picture(row["source"]).array
+        image = read_image(made / row["image"]).array
+        mask = read_image(made / row["mask"]).array > 0
+        before = read_image(row["source"]).array
         np.testing.assert_array_equal(image[~mask], before[~mask])
         assert (image[mask] != before[mask]).mean() > 0.5
     assert program("verify", made, "--quiet") == 0

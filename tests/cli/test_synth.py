@@ -14,7 +14,7 @@ from PIL import Image
 
 from anojax.data.files import decode_png
 
-from .conftest import draw, files, write_picture
+from .conftest import draw, files, write_image
 
 
 def rows(run):
@@ -47,7 +47,7 @@ def test_a_run_is_a_data_set_in_mvtec_layout(synth, tmp_path):
         assert row["area"] == pytest.approx((mask > 0).mean(), abs=1e-6)
 
 
-def test_pillow_reads_the_pictures(synth, tmp_path):
+def test_pillow_reads_the_images(synth, tmp_path):
     synth()
     row = rows(tmp_path / "run")[0]
     with Image.open(tmp_path / "run" / row["image"]) as image:
@@ -60,7 +60,7 @@ def test_the_plan_is_printed_first(synth):
     assert "spot.side=4" in out and "foreground" in out
 
 
-def test_count_goes_round_the_pictures(synth, tmp_path):
+def test_count_goes_round_the_images(synth, tmp_path):
     synth("--count", 10)
     ids = [row["example_id"] for row in rows(tmp_path / "run")]
     assert ids == [0, 1, 2, 3, 4, 5, 6, 8, 10, 12]
@@ -181,7 +181,7 @@ def test_native_keeps_the_files_own_pixels(anojax, tmp_path):
     folder = tmp_path / "parts"
     sizes = [(40, 30), (17, 64), (50, 50)]
     for i, size in enumerate(sizes):
-        write_picture(folder / f"{i}.png", draw(i, size, 3))
+        write_image(folder / f"{i}.png", draw(i, size, 3))
     deep = np.random.default_rng(9).integers(0, 60000, (33, 47)).astype(np.uint16)
     Image.fromarray(deep).save(folder / "deep.png")
     code, _, err = anojax(
@@ -224,7 +224,7 @@ def test_the_report_fetches_nothing(synth, tmp_path):
 def test_a_region_holds_the_defects(synth, tmp_path):
     region = np.zeros((24, 20, 1), np.uint8)
     region[:12] = 255
-    write_picture(tmp_path / "region.png", region)
+    write_image(tmp_path / "region.png", region)
     code, _, err = synth("--region", tmp_path / "region.png", "--per-image", 4)
     assert code == 0, err
     run = tmp_path / "run"

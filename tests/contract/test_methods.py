@@ -51,8 +51,8 @@ def under_test(name):
 
 
 @cache
-def pictures(h=SIZE[0], w=SIZE[1], c=3, n=N):
-    """Pictures with an object (a bright disc) on a dark, slightly noisy background."""
+def normal_images(h=SIZE[0], w=SIZE[1], c=3, n=N):
+    """Images with an object (a bright disc) on a dark, slightly noisy background."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[:h, :w]
     disc = np.hypot((y - h / 2) / h, (x - w / 2) / w) < 0.35
@@ -84,7 +84,7 @@ def params(name, shape=(*SIZE, 3)):
     found = jax.jit(under_test(name).init)(jax.random.key(0), one)
     if registry.get(name).card.level != "full_image":
         return found
-    # Fresh networks of zeros would make the same picture of every key.
+    # Fresh networks of zeros would make the same image of every key.
     draw = np.random.default_rng(0)
     return jax.tree.map(
         lambda x: x + np.float32(0.1) * draw.normal(size=x.shape).astype(x.dtype), found
@@ -94,7 +94,7 @@ def params(name, shape=(*SIZE, 3)):
 @cache
 def make(name, devices=1, strategy="map", shape=(*SIZE, 3)):
     synth = under_test(name)
-    images, object_ = pictures(*shape)
+    images, object_ = normal_images(*shape)
     bank = None
     if "texture" in synth.needs:
         bank = anojax.Bank(textures(*shape))
@@ -109,7 +109,7 @@ def run(name, *, ids=range(N), seed=0, shape=(*SIZE, 3), draw=0, masks=False, **
     """Synthesize; `masks` adds foreground and region; further keywords are controls."""
     make_with = {k: kw.pop(k) for k in ("devices", "strategy") if k in kw}
     ids = np.asarray(list(ids))
-    images, object_ = pictures(*shape)
+    images, object_ = normal_images(*shape)
     inputs = anojax.Inputs(
         image=images[ids % N],
         controls=anojax.Controls(**{k: np.float32(v) for k, v in kw.items()}),
@@ -130,7 +130,7 @@ def plain(name):
 
 
 def before(shape=(*SIZE, 3)):
-    return pictures(*shape)[0].astype(np.float32) * np.float32(1 / 255)
+    return normal_images(*shape)[0].astype(np.float32) * np.float32(1 / 255)
 
 
 def check_values(out, image):
@@ -161,7 +161,7 @@ each = over(NAMES)
 LEVELS = {n: registry.get(n).card.level for n in NAMES}
 local = over(n for n in NAMES if LEVELS[n] == "image")
 whole = over(n for n in NAMES if LEVELS[n] == "full_image")
-pictured = over(n for n in NAMES if LEVELS[n] in ("image", "full_image"))
+imaged = over(n for n in NAMES if LEVELS[n] in ("image", "full_image"))
 
 
 @each
@@ -195,7 +195,7 @@ def test_settings_say_what_they_mean(name):
     assert cls(**settings(synth)) == synth and hash(synth) == hash(cls())
 
 
-@pictured
+@imaged
 def test_shapes_without_computing(name):
     synth, inputs = registry.get(name)(), shapes()
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -264,7 +264,7 @@ def test_pixels_do_not_depend_on_batch_or_devices(name):
     assert np.array_equal(part.mask, out.mask[[5, 2, 7]])
 
 
-@pictured
+@imaged
 def test_vmap_agrees_with_one_after_the_other(name):
     """Compilers round differently; a pixel on a threshold may flip, no more."""
     out, vmapped = plain(name), run(name, strategy="vmap")
@@ -272,7 +272,7 @@ def test_vmap_agrees_with_one_after_the_other(name):
     assert (np.abs(out.image - vmapped.image) > 1.5 / 255).mean() < 4e-3
 
 
-@pictured
+@imaged
 def test_golden_vectors(name):
     """The pixels of two draws are what they were when the file was last written.
 
@@ -297,7 +297,7 @@ def test_golden_vectors(name):
 @local
 def test_mask_within_foreground_and_region(name):
     out = run(name, masks=True, ids=range(16))
-    _, object_ = pictures()
+    _, object_ = normal_images()
     legal = np.zeros_like(object_)
     legal[:, :, : SIZE[1] * 2 // 3] = 1
     assert not (out.mask * (1 - legal * object_)).any()
@@ -309,7 +309,7 @@ def test_mask_within_foreground_and_region(name):
 
 
 @whole
-def test_whole_pictures_keep_no_region(name):
+def test_whole_images_keep_no_region(name):
     with pytest.raises(UnsupportedInput, match=f"{name} .* region; methods that can: "):
         run(name, masks=True)
 
@@ -327,7 +327,7 @@ def test_severity_zero_is_the_identity_and_more_is_more(name):
         np.abs(run(name, severity=s).image - before()).sum((1, 2, 3))
         for s in (0.25, 0.5, 1.0)
     ]
-    # The 8-bit rounding of some methods allows a grey level's worth of noise.
+    # The 8-bit rounding of some methods allows a gray level's worth of noise.
     slack = 1 / 255 * usual.mask.sum((1, 2, 3)) + 1e-3
     assert (change[0] <= change[1] + slack).all()
     assert (change[1] <= change[2] + slack).all()
@@ -343,9 +343,9 @@ def test_area_is_honoured(name):
     assert 0.004 < sizes[0] < 0.04 and 0.05 < sizes[1] < 0.2, sizes
 
 
-@pictured
-@pytest.mark.parametrize("shape", [(45, 33, 1)], ids=["odd-grey"])
-def test_odd_and_grey_pictures(name, shape):
+@imaged
+@pytest.mark.parametrize("shape", [(45, 33, 1)], ids=["odd-gray"])
+def test_odd_and_gray_images(name, shape):
     out = run(name, shape=shape)
     check_values(out, before(shape))
     assert out.anomalous.mean() >= 0.5

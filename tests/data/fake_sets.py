@@ -14,7 +14,7 @@ def save(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-def picture(number: int, channels: int = 3, side: int = SIDE) -> np.ndarray:
+def sample_image(number: int, channels: int = 3, side: int = SIDE) -> np.ndarray:
     """Random pixels, other ones for every number."""
     draw = np.random.default_rng(number)
     return draw.integers(0, 256, (side, side, channels), np.uint8)
@@ -30,10 +30,10 @@ def mvtec(root: Path, category: str = "widget", train: int = 12) -> Path:
     """MVTec AD and MPDD."""
     base = root / category
     for i in range(train):
-        save(base / "train" / "good" / f"{i}.png", picture(i))
+        save(base / "train" / "good" / f"{i}.png", sample_image(i))
     for i in range(3):
-        save(base / "test" / "good" / f"{i:03d}.png", picture(100 + i))
-        save(base / "test" / "scratch" / f"{i:03d}.png", picture(200 + i))
+        save(base / "test" / "good" / f"{i:03d}.png", sample_image(100 + i))
+        save(base / "test" / "scratch" / f"{i:03d}.png", sample_image(200 + i))
         save(base / "ground_truth" / "scratch" / f"{i:03d}_mask.png", mask())
     return base
 
@@ -41,9 +41,9 @@ def mvtec(root: Path, category: str = "widget", train: int = 12) -> Path:
 def btad(root: Path, category: str = "01") -> Path:
     base = root / category
     for i in range(4):
-        save(base / "train" / "ok" / f"{i:04d}.bmp", picture(i))
-        save(base / "test" / "ok" / f"{i:04d}.bmp", picture(100 + i))
-        save(base / "test" / "ko" / f"{i:04d}.bmp", picture(200 + i))
+        save(base / "train" / "ok" / f"{i:04d}.bmp", sample_image(i))
+        save(base / "test" / "ok" / f"{i:04d}.bmp", sample_image(100 + i))
+        save(base / "test" / "ko" / f"{i:04d}.bmp", sample_image(200 + i))
         save(base / "ground_truth" / "ko" / f"{i:04d}.png", mask())
     return base
 
@@ -52,12 +52,12 @@ def visa(root: Path, category: str = "candle", *, split: bool = True) -> Path:
     base = root / category
     images, rows = base / "Data" / "Images", []
     for i in range(5):
-        save(images / "Normal" / f"{i:04d}.JPG", picture(i))
+        save(images / "Normal" / f"{i:04d}.JPG", sample_image(i))
         part = "train" if i < 3 else "test"
         where = f"{category}/Data/Images/Normal/{i:04d}.JPG"
         rows.append(f"{category},{part},normal,{where},")
     for i in range(2):
-        save(images / "Anomaly" / f"{i:03d}.JPG", picture(200 + i))
+        save(images / "Anomaly" / f"{i:03d}.JPG", sample_image(200 + i))
         # VisA's masks hold small class numbers.
         save(base / "Data" / "Masks" / "Anomaly" / f"{i:03d}.png", mask(3))
         where = f"{category}/Data/Images/Anomaly/{i:03d}.JPG"
@@ -73,12 +73,12 @@ def visa(root: Path, category: str = "candle", *, split: bool = True) -> Path:
 def magnetic_tile(root: Path) -> Path:
     base = root / "Magnetic-tile-defect-datasets"
     for i in range(4):
-        save(base / "MT_Free" / "Imgs" / f"exp1_num_{i}.jpg", picture(i, 1))
+        save(base / "MT_Free" / "Imgs" / f"exp1_num_{i}.jpg", sample_image(i, 1))
         save(base / "MT_Free" / "Imgs" / f"exp1_num_{i}.png", 0 * mask())
     for name in ("Blowhole", "Crack"):
         for i in range(2):
             where = base / f"MT_{name}" / "Imgs"
-            save(where / f"exp2_num_{i}.jpg", picture(300 + i, 1))
+            save(where / f"exp2_num_{i}.jpg", sample_image(300 + i, 1))
             save(where / f"exp2_num_{i}.png", mask())
     return base
 
@@ -86,9 +86,9 @@ def magnetic_tile(root: Path) -> Path:
 def plain(root: Path) -> Path:
     base = root / "photos"
     for i in (1, 2, 10):
-        save(base / f"part{i}.png", picture(i))
-    save(base / "more" / "part3.TIF", picture(3))
-    (base / "notes.txt").write_text("not a picture")
-    save(base / ".trash" / "old.png", picture(4))
-    save(base / ".hidden.png", picture(5))
+        save(base / f"part{i}.png", sample_image(i))
+    save(base / "more" / "part3.TIF", sample_image(3))
+    (base / "notes.txt").write_text("not an image")
+    save(base / ".trash" / "old.png", sample_image(4))
+    save(base / ".hidden.png", sample_image(5))
     return base

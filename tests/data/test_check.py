@@ -28,7 +28,7 @@ def base(fake, tmp_path):
 def test_clean_data_has_no_complaint(base):
     found = check(base)
     assert levels(found) == {"ok"}
-    first = the(found, "24 normal pictures of 'widget', mvtec layout")
+    first = the(found, "24 normal images of 'widget', mvtec layout")
     assert "3 good, 3 scratch" in first.what
     the(found, "procedural textures")
     the(found, "a batch of 64 at 256 x 256")
@@ -41,7 +41,7 @@ def test_unusable_folder_is_the_only_finding(tmp_path):
 
 def test_findings_come_worst_first(fake, base):
     (base / "train" / "good" / "bad.png").write_text("x")
-    fake.save(base / "test" / "scratch" / "new.png", fake.picture(900))
+    fake.save(base / "test" / "scratch" / "new.png", fake.image(900))
     found = check(base, textures=base / "nothing")
     ranks = [LEVELS.index(f.level) for f in found]
     assert ranks == sorted(ranks)
@@ -58,26 +58,26 @@ def test_too_few_and_unreadable(fake, tmp_path):
     assert broken.level == "warning" and broken.where.endswith("0.png")
     for path in good.iterdir():
         path.write_text("x")
-    assert the(check(base), "none of the 3 normal pictures").level == "error"
+    assert the(check(base), "none of the 3 normal images").level == "error"
 
 
-def test_gray_as_colour_mixed_and_deep(fake, base):
+def test_gray_as_color_mixed_and_deep(fake, base):
     good = base / "train" / "good"
     for i in range(24):
-        fake.save(good / f"{i}.png", np.repeat(fake.picture(i, 1), 3, axis=2))
-    assert "--gray" in the(check(base), "24 of 24 pictures are grey but stored").fix
-    assert not [f for f in check(base, gray=True) if "grey" in f.what]
-    fake.save(good / "1.png", fake.picture(1, 1))
-    assert the(check(base), "1 grey and 23 colour").level == "warning"
-    Image.fromarray(fake.picture(2, 1)[..., 0].astype(np.uint16) * 257).save(
+        fake.save(good / f"{i}.png", np.repeat(fake.image(i, 1), 3, axis=2))
+    assert "--gray" in the(check(base), "24 of 24 images are gray but stored").fix
+    assert not [f for f in check(base, gray=True) if "gray" in f.what]
+    fake.save(good / "1.png", fake.image(1, 1))
+    assert the(check(base), "1 gray and 23 color").level == "warning"
+    Image.fromarray(fake.image(2, 1)[..., 0].astype(np.uint16) * 257).save(
         good / "2.png"
     )
-    fake.save(good / "3.png", fake.picture(3, 4))
-    fake.save(good / "4.png", fake.picture(4, 3, side=40))
+    fake.save(good / "3.png", fake.image(3, 4))
+    fake.save(good / "4.png", fake.image(4, 3, side=40))
     found = check(base)
-    assert "--native" in the(found, "1 pictures have 16 bits").fix
-    the(found, "1 pictures have an alpha channel")
-    the(found, "2 picture sizes, 24-40 high")
+    assert "--native" in the(found, "1 images have 16 bits").fix
+    the(found, "1 images have an alpha channel")
+    the(found, "2 image sizes, 24-40 high")
 
 
 def test_leak_between_train_and_test_whatever_the_format(base):
@@ -85,12 +85,12 @@ def test_leak_between_train_and_test_whatever_the_format(base):
     leaked.save(base / "test" / "good" / "copy.bmp")
     shutil.copy(base / "train" / "good" / "7.png", base / "train" / "good" / "99.png")
     found = check(base)
-    leak = the(found, "1 test pictures are also training pictures")
+    leak = the(found, "1 test images are also training images")
     assert leak.level == "warning" and leak.where.endswith("copy.bmp")
-    the(found, "1 normal pictures repeat another one")
+    the(found, "1 normal images repeat another one")
 
 
-def test_masks_of_the_test_pictures(fake, base):
+def test_masks_of_the_test_images(fake, base):
     truth = base / "ground_truth" / "scratch"
     fake.save(truth / "000_mask.png", fake.mask(side=30))
     fake.save(truth / "001_mask.png", 255 - fake.mask())
@@ -99,8 +99,8 @@ def test_masks_of_the_test_pictures(fake, base):
     found = check(base)
     assert the(found, "another size").level == "error"
     assert "inverted" in the(found, "more than half").what
-    assert the(found, "1 defect pictures have no mask").where.endswith("002.png")
-    assert the(found, "1 masks have no picture").where.endswith("777_mask.png")
+    assert the(found, "1 defect images have no mask").where.endswith("002.png")
+    assert the(found, "1 masks have no image").where.endswith("777_mask.png")
 
 
 def test_jpeg_and_soft_and_empty_masks(fake, base):
@@ -121,11 +121,11 @@ def test_jpeg_and_soft_and_empty_masks(fake, base):
 def test_class_number_masks_are_fine(fake, tmp_path):
     found = check(fake.visa(tmp_path))
     assert not [f for f in found if "defect masks" in f.what]
-    assert levels(found) == {"ok", "warning"}  # there are only three pictures
+    assert levels(found) == {"ok", "warning"}  # there are only three images
 
 
 @pytest.mark.parametrize("kind", ["region", "foreground"])
-def test_masks_for_the_normal_pictures(fake, base, tmp_path, kind):
+def test_masks_for_the_normal_images(fake, base, tmp_path, kind):
     folder = tmp_path / "masks"
     for i in range(24):
         fake.save(folder / f"{i}.png", fake.mask())
@@ -144,15 +144,15 @@ def test_one_region_for_all(fake, base, tmp_path):
     assert levels(check(base, region=one)) == {"ok"}
 
 
-def test_exact_foregrounds_beside_the_pictures_are_offered(fake, base):
+def test_exact_foregrounds_beside_the_images_are_offered(fake, base):
     fake.save(base / "foreground" / "0.png", fake.mask())
     assert "--foreground" in the(check(base), "foreground:").fix
 
 
 def test_textures_folder(fake, base, tmp_path):
     (tmp_path / "tex").mkdir()
-    assert the(check(base, textures=tmp_path / "tex"), "no picture in").level == "error"
-    fake.save(tmp_path / "tex" / "a.png", fake.picture(1))
+    assert the(check(base, textures=tmp_path / "tex"), "no image in").level == "error"
+    fake.save(tmp_path / "tex" / "a.png", fake.image(1))
     assert the(check(base, textures=tmp_path / "tex"), "1 textures").level == "ok"
 
 

@@ -1,4 +1,4 @@
-"""Finding and reading pictures: formats, depths, rotations, and clear refusals."""
+"""Finding and reading images: formats, depths, rotations, and clear refusals."""
 
 import threading
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anojax.data.folders import discover, find_pictures
+from anojax.data.folders import discover, find_images
 from anojax.data.records import (
     MAX_SIDE_PX,
+    read_image,
     read_mask,
-    read_picture,
     to_8bit,
     to_size,
 )
@@ -26,7 +26,7 @@ def values(channels, dtype=np.uint8):
 
 
 def test_natural_order_subfolders_and_hidden_files(fake, tmp_path):
-    found = find_pictures(fake.plain(tmp_path))
+    found = find_images(fake.plain(tmp_path))
     assert [p.name for p in found] == [
         "part3.TIF", "part1.png", "part2.png", "part10.png",
     ]  # fmt: skip
@@ -34,9 +34,9 @@ def test_natural_order_subfolders_and_hidden_files(fake, tmp_path):
 
 def test_missing_empty_and_file_instead_of_folder(tmp_path):
     with pytest.raises(DataError, match="no folder"):
-        find_pictures(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no picture in"):
-        find_pictures(tmp_path)
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no image in"):
+        find_images(tmp_path)
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="is a file"):
         discover(tmp_path / "a.png")
@@ -47,12 +47,12 @@ def test_missing_empty_and_file_instead_of_folder(tmp_path):
 def test_lossless_formats_come_back_exactly(tmp_path, name, channels):
     array = values(channels)
     Image.fromarray(array).save(tmp_path / name, lossless=True)
-    picture = read_picture(tmp_path / name)
+    sample_image = read_image(tmp_path / name)
     if name == "a.webp":  # WebP has no single-channel form
         array = np.broadcast_to(array.reshape(*SHAPE, channels), (*SHAPE, 3))
-    np.testing.assert_array_equal(picture.array, array.reshape(*SHAPE, -1))
-    assert picture.gray == (array.ndim == 2)
-    assert picture.bits == 8
+    np.testing.assert_array_equal(sample_image.array, array.reshape(*SHAPE, -1))
+    assert sample_image.gray == (array.ndim == 2)
+    assert sample_image.bits == 8
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -60,7 +60,7 @@ def test_jpeg_keeps_its_channels(tmp_path, channels):
     smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     array = np.stack([smooth] * channels, -1).squeeze()
     Image.fromarray(array).save(tmp_path / "a.jpg", quality=95)
-    got = read_picture(tmp_path / "a.jpg").array
+    got = read_image(tmp_path / "a.jpg").array
     assert got.shape == (64, 64, channels)
     assert np.abs(got.astype(int) - array.reshape(64, 64, channels)).max() < 12
 
@@ -69,25 +69,25 @@ def test_jpeg_keeps_its_channels(tmp_path, channels):
 def test_alpha_is_dropped_not_blended(tmp_path, mode, channels):
     array = values(len(mode))
     Image.fromarray(array, mode=None).save(tmp_path / "a.png")
-    got = read_picture(tmp_path / "a.png")
+    got = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(got.array, array[..., :channels])
     assert got.stored == mode
 
 
 def test_palettes_bilevel_and_cmyk(tmp_path):
-    colour = Image.fromarray(values(3)).quantize(16)
-    colour.save(tmp_path / "p.png")
-    expected = np.asarray(colour.convert("RGB"))
-    np.testing.assert_array_equal(read_picture(tmp_path / "p.png").array, expected)
+    color = Image.fromarray(values(3)).quantize(16)
+    color.save(tmp_path / "p.png")
+    expected = np.asarray(color.convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png").array, expected)
     gray = Image.fromarray(values(1)).convert("P")
     gray.save(tmp_path / "g.png")
-    assert read_picture(tmp_path / "g.png").array.shape == (*SHAPE, 1)
+    assert read_image(tmp_path / "g.png").array.shape == (*SHAPE, 1)
     bits = Image.fromarray(values(1)).convert("1")
     bits.save(tmp_path / "b.png")
-    assert set(np.unique(read_picture(tmp_path / "b.png").array)) == {0, 255}
+    assert set(np.unique(read_image(tmp_path / "b.png").array)) == {0, 255}
     Image.fromarray(values(3)).convert("CMYK").save(tmp_path / "c.tif")
     np.testing.assert_allclose(
-        read_picture(tmp_path / "c.tif").array.astype(int), values(3), atol=2
+        read_image(tmp_path / "c.tif").array.astype(int), values(3), atol=2
     )
 
 
@@ -95,24 +95,24 @@ def test_palettes_bilevel_and_cmyk(tmp_path):
 def test_sixteen_bit_gray(tmp_path, name):
     array = values(1, np.uint16)
     Image.fromarray(array).save(tmp_path / name)
-    got = read_picture(tmp_path / name)
+    got = read_image(tmp_path / name)
     assert got.bits == 16
     np.testing.assert_array_equal(got.array[..., 0], array)
-    colour = read_picture(tmp_path / name, gray=False).array
-    np.testing.assert_array_equal(colour, np.repeat(array[..., None], 3, -1))
+    color = read_image(tmp_path / name, gray=False).array
+    np.testing.assert_array_equal(color, np.repeat(array[..., None], 3, -1))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_sixteen_bit_colour_keeps_all_bits(tmp_path, name, channels):
+def test_sixteen_bit_color_keeps_all_bits(tmp_path, name, channels):
     cv2 = pytest.importorskip("cv2")
     array = values(channels, np.uint16)
     order = [2, 1, 0, 3][:channels]
     cv2.imwrite(str(tmp_path / name), array[..., order])
-    got = read_picture(tmp_path / name)
+    got = read_image(tmp_path / name)
     assert got.bits == 16
     np.testing.assert_array_equal(got.array, array[..., :3])
-    luma = read_picture(tmp_path / name, gray=True).array
+    luma = read_image(tmp_path / name, gray=True).array
     expected = array[..., :3] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(luma[..., 0], expected, atol=0.51)
 
@@ -129,7 +129,7 @@ def test_exif_rotation(tmp_path, name, orientation):
         1: array, 2: array[:, ::-1], 3: array[::-1, ::-1], 4: array[::-1],
         5: array.T, 6: array.T[:, ::-1], 7: array.T[::-1, ::-1], 8: array.T[::-1],
     }[orientation]  # fmt: skip
-    got = read_picture(tmp_path / name).array[..., 0]
+    got = read_image(tmp_path / name).array[..., 0]
     assert got.shape == turned.shape
     assert np.abs(got.astype(int) - turned).max() < 12
 
@@ -137,7 +137,7 @@ def test_exif_rotation(tmp_path, name, orientation):
 def test_gray_conversion(tmp_path):
     Image.fromarray(values(3)).save(tmp_path / "c.png")
     expected = np.asarray(Image.fromarray(values(3)).convert("L"))
-    got = read_picture(tmp_path / "c.png", gray=True)
+    got = read_image(tmp_path / "c.png", gray=True)
     assert got.gray
     np.testing.assert_array_equal(got.array[..., 0], expected)
 
@@ -146,7 +146,7 @@ def bad_files(folder):
     whole = folder / "whole.jpg"
     Image.fromarray(np.tile(values(3), (4, 4, 1))).save(whole)
     (folder / "cut.jpg").write_bytes(whole.read_bytes()[:-400])
-    (folder / "text.png").write_text("hello, not a picture")
+    (folder / "text.png").write_text("hello, not an image")
     (folder / "zero.png").write_bytes(b"")
     Image.new("L", (1, 1)).save(folder / "dot.png")
     Image.new("1", (20_000, 40)).save(folder / "wide.png")
@@ -165,7 +165,7 @@ def bad_files(folder):
     [
         ("cut.jpg", "damaged"),
         ("cut.png", "damaged"),
-        ("text.png", "not a picture"),
+        ("text.png", "not an image"),
         ("zero.png", "0 bytes"),
         ("dot.png", "1 x 1 pixels"),
         ("wide.png", "20000 x 40"),
@@ -178,7 +178,7 @@ def bad_files(folder):
 def test_bad_files_give_one_sentence(tmp_path, name, words):
     bad_files(tmp_path)
     with pytest.raises(DataError, match=words) as caught:
-        read_picture(tmp_path / name)
+        read_image(tmp_path / name)
     message = str(caught.value)
     assert str(tmp_path / name) in message
     assert "\n" not in message
@@ -186,7 +186,7 @@ def test_bad_files_give_one_sentence(tmp_path, name, words):
 
 def test_largest_allowed_side_is_read(tmp_path):
     Image.new("1", (MAX_SIDE_PX, 10)).save(tmp_path / "line.png")
-    assert read_picture(tmp_path / "line.png").array.shape == (10, MAX_SIDE_PX, 1)
+    assert read_image(tmp_path / "line.png").array.shape == (10, MAX_SIDE_PX, 1)
 
 
 def test_size_is_pillows_bilinear():
@@ -237,7 +237,7 @@ def test_reading_from_many_threads(tmp_path):
 
     def work(i):
         for _ in range(10):
-            got = read_picture(tmp_path / f"{i}.png").array
+            got = read_image(tmp_path / f"{i}.png").array
             if not np.array_equal(got, arrays[i]):
                 wrong.append(i)
 

@@ -1,4 +1,4 @@
-"""Every published layout is recognised from a tiny copy, wherever one points at it."""
+"""Every published layout is recognized from a tiny copy, wherever one points at it."""
 
 import os
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_magnetic_tile(fake, tmp_path):
     for folder in (base, base / "MT_Free", base / "MT_Free" / "Imgs"):
         source = discover(folder)
         assert (source.layout, source.category) == ("magnetic_tile", "magnetic_tile")
-        # The masks beside the pictures are no pictures.
+        # The masks beside the images are no images.
         assert [p.suffix for p in source.paths] == [".jpg"] * 4
         assert [t.defect for t in source.test] == ["blowhole"] * 2 + ["crack"] * 2
         assert all(t.mask == t.path.with_suffix(".png") for t in source.test)
@@ -98,9 +98,9 @@ def test_a_named_layout_must_fit(fake, tmp_path):
         discover(base, "mvtek")
 
 
-def test_layout_without_pictures(tmp_path):
+def test_layout_without_images(tmp_path):
     (tmp_path / "bolt" / "train" / "good").mkdir(parents=True)
-    with pytest.raises(DataError, match="no picture in"):
+    with pytest.raises(DataError, match="no image in"):
         discover(tmp_path / "bolt")
 
 

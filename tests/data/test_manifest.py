@@ -1,4 +1,4 @@
-"""The log of a run under way, and what the manifest says about a picture."""
+"""The log of a run under way, and what the manifest says about an image."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_only_whole_shards_count(tmp_path):
     assert len(log.path.read_text().splitlines()) == 6
 
 
-def test_finishing_parts_pictures_from_what_was_left_out(tmp_path):
+def test_finishing_parts_images_from_what_was_left_out(tmp_path):
     log = Progress(tmp_path)
     log.resume()
     log.append(['{"image": 1}', left_out_line("s", "m", 4, "broken"), '{"image": 2}'])
@@ -69,8 +69,8 @@ def test_finishing_parts_pictures_from_what_was_left_out(tmp_path):
     assert written == 2 and left_out[0]["reason"] == "broken"
     assert [row["image"] for row in read_rows(tmp_path)] == [1, 2]
     assert finished(tmp_path) is None
-    mark_finished(tmp_path, {"pictures": 2})
-    assert finished(tmp_path) == {"pictures": 2}
+    mark_finished(tmp_path, {"images": 2})
+    assert finished(tmp_path) == {"images": 2}
     assert not log.path.exists()
 
 

@@ -29,14 +29,14 @@ def test_pixels_outside_the_mask_are_the_files(shape, kind):
     np.testing.assert_array_equal(image[outside], native[outside])
 
 
-def test_the_same_size_gives_the_same_picture():
+def test_the_same_size_gives_the_same_image():
     _, normal, image, mask = case((16, 16, 3))
     same, large = to_native(normal, normal, image, mask)
     np.testing.assert_array_equal(same, image)
     np.testing.assert_array_equal(large, mask)
 
 
-def test_the_mask_is_enlarged_by_nearest_neighbour():
+def test_the_mask_is_enlarged_by_nearest_neighbor():
     native, normal, image, mask = case((64, 48, 1))
     large = to_native(native, normal, image, mask)[1]
     np.testing.assert_array_equal(large, mask.repeat(4, 0).repeat(3, 1))

@@ -37,19 +37,19 @@ class Spot(Synthesizer):
         return local_synthesis(inputs, jnp.ones_like(image), mask)
 
 
-def make_plan(pictures=5, broken=(), channels=lambda i: 1, **options):
+def make_plan(images=5, broken=(), channels=lambda i: 1, **options):
     def load(i):
         if i in broken:
-            raise DataError(f"picture {i} is broken")
+            raise DataError(f"image {i} is broken")
         noise = np.random.default_rng(i).integers(0, 200, (16, 16, channels(i)))
         return Loaded(noise.astype(np.uint8))
 
     def bank(need, channels):
         return Bank(np.zeros((2, 16, 16, channels), np.uint8))
 
-    paths = tuple(Path(f"/p/{i}.png") for i in range(pictures))
+    paths = tuple(Path(f"/p/{i}.png") for i in range(images))
     options = {"methods": (Spot(),), "seed": 3} | options
-    return Plan(pictures=paths, load=load, bank=bank, **options)
+    return Plan(images=paths, load=load, bank=bank, **options)
 
 
 def results(plan, **options):
@@ -70,14 +70,14 @@ def same(a, b):
 
 
 def test_batch_size_and_devices_change_nothing():
-    plan = make_plan(pictures=7, methods=(Spot(empty=0.6), Spot()), per_image=2)
+    plan = make_plan(images=7, methods=(Spot(empty=0.6), Spot()), per_image=2)
     one = results(plan, batch_size=4)
     same(one, results(plan, batch_size=9))
     same(one, results(plan, batch_size=4, devices=jax.devices()[:1], readers=1))
 
 
-def test_a_part_of_the_jobs_gives_the_same_pictures():
-    plan = make_plan(pictures=6, methods=(Spot(empty=0.5),))
+def test_a_part_of_the_jobs_gives_the_same_images():
+    plan = make_plan(images=6, methods=(Spot(empty=0.5),))
     whole = results(plan, batch_size=4)
     rest = [job for job in plan.jobs() if job.index >= 3]
     part = {m.job.index: m for m in synthesize(plan, rest, batch_size=4)}
@@ -85,21 +85,21 @@ def test_a_part_of_the_jobs_gives_the_same_pictures():
 
 
 def test_empty_draws_are_redrawn_and_recorded():
-    plan = make_plan(pictures=12, methods=(Spot(empty=0.6),))
+    plan = make_plan(images=12, methods=(Spot(empty=0.6),))
     made = results(plan, batch_size=4)
     assert all(m.mask.any() for m in made.values())
     assert {m.draw > 0 for m in made.values()} == {True, False}
 
 
 def test_keep_empty_keeps_the_first_draw():
-    plan = make_plan(pictures=12, methods=(Spot(empty=0.6),), keep_empty=True)
+    plan = make_plan(images=12, methods=(Spot(empty=0.6),), keep_empty=True)
     made = results(plan, batch_size=4)
     assert {bool(m.mask.any()) for m in made.values()} == {True, False}
     assert all(m.draw == 0 for m in made.values())
 
 
 def test_a_redraw_is_the_draw_of_that_number():
-    plan = make_plan(pictures=12, methods=(Spot(empty=0.6),))
+    plan = make_plan(images=12, methods=(Spot(empty=0.6),))
     made = results(plan, batch_size=4)
     again = [replace(m.job, first_draw=m.draw, draws=1) for m in made.values()]
     again.sort(key=lambda job: job.index)
@@ -107,44 +107,40 @@ def test_a_redraw_is_the_draw_of_that_number():
 
 
 def test_a_method_that_stays_empty_gives_up_with_a_reason():
-    plan = make_plan(pictures=2, methods=(Spot(empty=1.0),))
+    plan = make_plan(images=2, methods=(Spot(empty=1.0),))
     made = results(plan, batch_size=4)
     assert all(str(DRAWS) in m.reason and m.image is None for m in made.values())
 
 
-def test_an_unreadable_picture_is_reported_for_each_of_its_jobs():
-    plan = make_plan(pictures=4, broken=(1,), per_image=2)
+def test_an_unreadable_image_is_reported_for_each_of_its_jobs():
+    plan = make_plan(images=4, broken=(1,), per_image=2)
     made = results(plan, batch_size=4)
-    assert [m.job.picture for m in made.values() if m.reason] == [1, 1]
+    assert [m.job.image for m in made.values() if m.reason] == [1, 1]
 
 
-def test_grey_and_colour_pictures_mix():
-    plan = make_plan(pictures=6, channels=lambda i: (1, 3)[i % 2])
+def test_gray_and_color_images_mix():
+    plan = make_plan(images=6, channels=lambda i: (1, 3)[i % 2])
     made = results(plan, batch_size=4)
     assert [made[i].image.shape[-1] for i in range(6)] == [1, 3] * 3
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 12])
-def test_count_goes_round_the_pictures(count):
-    plan = make_plan(pictures=5, count=count)
+def test_count_goes_round_the_images(count):
+    plan = make_plan(images=5, count=count)
     jobs = list(plan.jobs())
     assert len(jobs) == plan.total == count
-    per_picture = np.bincount([j.picture for j in jobs], minlength=5)
-    assert per_picture.max() - per_picture.min() <= 1
-    assert (np.diff(per_picture) <= 0).all()
+    per_image = np.bincount([j.image for j in jobs], minlength=5)
+    assert per_image.max() - per_image.min() <= 1
+    assert (np.diff(per_image) <= 0).all()
     for job in jobs:
-        assert job.example_id == job.picture * plan.draws_per_picture + (
-            job.draw_of_picture
-        )
-        assert (
-            plan.first_job(job.picture) <= job.index < plan.first_job(job.picture + 1)
-        )
+        assert job.example_id == job.image * plan.draws_per_image + (job.draw_of_image)
+        assert plan.first_job(job.image) <= job.index < plan.first_job(job.image + 1)
 
 
 def test_names_are_unique_even_where_stems_collide():
-    plan = make_plan(pictures=4)
+    plan = make_plan(images=4)
     paths = tuple(map(Path, ("/a/x.png", "/b/x.png", "/b/x-1.png", "/b/y.png")))
-    plan = replace(plan, pictures=paths, per_image=2)
+    plan = replace(plan, images=paths, per_image=2)
     stems = [plan.stem(job) for job in plan.jobs()]
     assert len(set(stems)) == len(stems)
     assert stems[0] == "x_000"

@@ -34,7 +34,7 @@ def test_shapes_foregrounds_and_variation(made, name):
         assert not masks[:, [0, -1]].any() and not masks[:, :, [0, -1]].any()
     else:
         assert masks.all()
-    # The same product: alike on the whole, and no two pictures equal.
+    # The same product: alike on the whole, and no two images equal.
     assert np.ptp(images.mean(axis=(1, 2, 3))) < 40
     for i in range(5):
         assert (images[i] != images[i + 1]).mean() > 0.5
@@ -42,7 +42,7 @@ def test_shapes_foregrounds_and_variation(made, name):
 
 
 @pytest.mark.parametrize("name", samples.products())
-def test_pictures_depend_on_seed_and_number_alone(made, name):
+def test_images_depend_on_seed_and_number_alone(made, name):
     images, masks = samples.make(name, 2, SIDE)
     np.testing.assert_array_equal(images, made[name][0][:2])
     np.testing.assert_array_equal(masks, made[name][1][:2])
@@ -50,8 +50,8 @@ def test_pictures_depend_on_seed_and_number_alone(made, name):
 
 
 @pytest.mark.parametrize("name", sorted(samples.OBJECTS))
-def test_foreground_is_where_the_picture_leaves_the_background(made, name):
-    """Along the edge of the mask lies the strongest step of the picture."""
+def test_foreground_is_where_the_image_leaves_the_background(made, name):
+    """Along the edge of the mask lies the strongest step of the image."""
     for image, mask in zip(*made[name], strict=True):
         gray = image.astype(np.float32).mean(axis=-1)
         gy, gx = np.gradient(gray)
@@ -89,7 +89,7 @@ def test_estimated_mask_of_a_nut_is_close(made):
         assert (found & filled).sum() > 0.93 * (found | filled).sum()
 
 
-def test_oblong_pictures():
+def test_oblong_images():
     images, masks = samples.make("capsule", 1, (48, 80))
     assert images.shape == (1, 48, 80, 3)
     assert masks.shape == (1, 48, 80, 1)

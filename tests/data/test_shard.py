@@ -20,7 +20,7 @@ from anojax.errors import DataError
 
 @dataclass(frozen=True)
 class Spot(Synthesizer):
-    """Stands for its name; the pictures of these tests are made up."""
+    """Stands for its name; the images of these tests are made up."""
 
     name = "spot"
 
@@ -36,10 +36,10 @@ def no_bank(need, channels):
     raise NotImplementedError
 
 
-def make_output(run, pictures=5, per_image=2):
+def make_output(run, images=5, per_image=2):
     plan = Plan(
         methods=(Spot(),),
-        pictures=tuple(Path(f"/p/{i}.png") for i in range(pictures)),
+        images=tuple(Path(f"/p/{i}.png") for i in range(images)),
         seed=0,
         load=no_load,
         bank=no_bank,
@@ -50,11 +50,11 @@ def make_output(run, pictures=5, per_image=2):
 
 def make_results(plan, broken=()):
     for job in plan.jobs():
-        if job.picture in broken:
+        if job.image in broken:
             yield Made(job, reason="broken")
             continue
         generator = np.random.default_rng(job.index)
-        normal = np.random.default_rng(100 + job.picture)
+        normal = np.random.default_rng(100 + job.image)
         mask = np.zeros((8, 6, 1), np.uint8)
         mask[2:4] = 255
         yield Made(
@@ -100,7 +100,7 @@ def test_tfds_reads_it_back(tmp_path):
         np.testing.assert_array_equal(record["mask"], made.mask)
         assert record["example_id"] == made.job.example_id
         assert record["label"] == 1 and record["draw"] == made.draw
-        assert record["source"] == f"/p/{made.job.picture}.png".encode()
+        assert record["source"] == f"/p/{made.job.image}.png".encode()
     for i, record in enumerate(train):
         np.testing.assert_array_equal(record["image"], results[2 * i].normal)
         assert not record["mask"].any() and record["label"] == 0
@@ -138,7 +138,7 @@ def test_an_interrupted_run_continues_at_a_whole_shard(tmp_path):
     assert logs[0] == logs[1]
 
 
-def test_a_shard_whose_pictures_are_all_broken_is_empty(tmp_path):
+def test_a_shard_whose_images_are_all_broken_is_empty(tmp_path):
     sink, _ = write(tmp_path, broken=(2, 3))
     lengths = [
         record_count(sink.folder / sink.shard_name("test", i))
@@ -150,17 +150,17 @@ def test_a_shard_whose_pictures_are_all_broken_is_empty(tmp_path):
     assert len(builder.as_data_source("test")) == 6
 
 
-def test_a_picture_of_another_kind_is_refused(tmp_path):
+def test_a_image_of_another_kind_is_refused(tmp_path):
     sink = TfdsSink(make_output(tmp_path), size=(8, 6), channels=3, dtype=np.uint8)
     with pytest.raises(DataError, match="--gray"):
         sink.encode(next(make_results(sink.output.plan)))
 
 
-def test_count_below_the_number_of_pictures_needs_no_empty_shard(tmp_path):
+def test_count_below_the_number_of_images_needs_no_empty_shard(tmp_path):
     output = make_output(tmp_path)
     plan = Plan(
         methods=output.plan.methods,
-        pictures=output.plan.pictures,
+        images=output.plan.images,
         seed=0,
         load=no_load,
         bank=no_bank,

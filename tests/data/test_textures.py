@@ -24,7 +24,7 @@ def test_procedural_bank_is_varied_and_never_flat(bank):
     flat = bank.reshape(len(bank), -1).astype(np.float32)
     alike = np.corrcoef(flat - flat.mean(axis=1, keepdims=True)) - np.eye(len(bank))
     assert np.abs(alike).max() < 0.95
-    # Colours: the bank holds warm and cold, dark and bright ones.
+    # Colors: the bank holds warm and cold, dark and bright ones.
     means = bank.mean(axis=(1, 2))
     assert means.mean(axis=1).std() > 15
     assert np.ptp(means[:, 0] - means[:, 2]) > 40
@@ -49,7 +49,7 @@ def folder_of(root, count):
         path = root / f"kind{i % 3}" / f"{i}.png"
         path.parent.mkdir(exist_ok=True, parents=True)
         array = np.full((20, 50, 3), i, np.uint8)
-        array[:, :15] = 200  # outside the centre square
+        array[:, :15] = 200  # outside the center square
         Image.fromarray(array).save(path)
     return root
 
@@ -74,11 +74,11 @@ def test_limit_chooses_the_same_wherever_the_folder_lies(tmp_path):
     assert not np.array_equal(other, banks[0])
 
 
-def test_empty_folder_broken_picture_and_wrong_channels(tmp_path):
-    with pytest.raises(DataError, match="no picture in"):
+def test_empty_folder_broken_image_and_wrong_channels(tmp_path):
+    with pytest.raises(DataError, match="no image in"):
         texture_bank(tmp_path, size=8, channels=3)
     (tmp_path / "a.png").write_text("no")
-    with pytest.raises(DataError, match=r"a\.png is not a picture"):
+    with pytest.raises(DataError, match=r"a\.png is not an image"):
         texture_bank(tmp_path, size=8, channels=3)
     with pytest.raises(AnojaxError, match="give 1 or 3"):
         texture_bank(None, size=8, channels=2)

@@ -14,14 +14,14 @@ CASES = [
 ]
 
 
-def picture(shape, kind, seed=0):
+def sample_image(shape, kind, seed=0):
     top = np.iinfo(kind).max
     return np.random.default_rng(seed).integers(0, top, shape, kind, endpoint=True)
 
 
 @pytest.mark.parametrize(("shape", "kind"), CASES)
 def test_our_own_decoder_returns_the_same_pixels(shape, kind):
-    pixels = picture(shape, kind)
+    pixels = sample_image(shape, kind)
     again = decode_png(encode_png(pixels))
     assert again.dtype == pixels.dtype
     np.testing.assert_array_equal(again, pixels)
@@ -29,7 +29,7 @@ def test_our_own_decoder_returns_the_same_pixels(shape, kind):
 
 @pytest.mark.parametrize("shape", [(7, 5, 1), (16, 33, 3)])
 def test_pillow_reads_the_same_pixels(shape):
-    pixels = picture(shape, "uint8")
+    pixels = sample_image(shape, "uint8")
     with Image.open(io.BytesIO(encode_png(pixels))) as image:
         assert image.mode == ("L" if shape[-1] == 1 else "RGB")
         np.testing.assert_array_equal(np.asarray(image).reshape(shape), pixels)
@@ -38,7 +38,7 @@ def test_pillow_reads_the_same_pixels(shape):
 @pytest.mark.parametrize(("shape", "kind"), CASES)
 def test_opencv_reads_the_same_pixels(shape, kind):
     cv2 = pytest.importorskip("cv2")
-    pixels = picture(shape, kind)
+    pixels = sample_image(shape, kind)
     data = np.frombuffer(encode_png(pixels), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).reshape(shape)
     np.testing.assert_array_equal(image[..., ::-1], pixels)
@@ -67,7 +67,7 @@ def test_broken_files_are_refused(data):
 
 def test_files_of_other_programs_are_refused():
     buffer = io.BytesIO()
-    Image.fromarray(picture((9, 9, 3), "uint8")).save(buffer, "PNG")
+    Image.fromarray(sample_image((9, 9, 3), "uint8")).save(buffer, "PNG")
     with pytest.raises(DataError, match="anojax wrote"):
         decode_png(buffer.getvalue())
 

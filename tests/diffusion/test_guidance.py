@@ -19,7 +19,7 @@ WEIGHTS, MEANS, DEVIATIONS = (0.3, 0.7), (-0.6, 0.4), (0.1, 0.2)
 
 
 def logits(x, t):
-    """The exact classifier of the mixture's two parts, for pictures of one pixel."""
+    """The exact classifier of the mixture's two parts, for images of one pixel."""
     known = tables(SCHEDULE)
     a, s = look_up(known.alpha, t), look_up(known.sigma, t)
     logs = []

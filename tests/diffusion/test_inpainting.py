@@ -24,7 +24,7 @@ def network(x, t):
 
 @pytest.fixture(scope="module")
 def scene():
-    """Keys, noise, pictures and masks of three examples."""
+    """Keys, noise, images and masks of three examples."""
     k = jax.random.split(jax.random.key(2), 3)
     keys = jax.random.split(k[0], 3)
     image = jax.random.uniform(k[1], (3, 5, 6, 2), minval=-1)
@@ -41,14 +41,14 @@ def test_outside_the_mask_nothing_changes(scene, sampler, resampling):
     inside = np.broadcast_to(np.asarray(mask) > 0, out.shape)
     np.testing.assert_array_equal(out[~inside], np.asarray(image)[~inside])
     assert (out[inside] != np.asarray(image)[inside]).all()
-    # An example alone, without a batch, gets the same picture.
+    # An example alone, without a batch, gets the same image.
     one = jax.jit(call)(keys[1], x[1], image[1], mask[1])
     scale = np.abs(out[1]).max()
     np.testing.assert_allclose(one / scale, out[1] / scale, atol=2e-6)
 
 
 @pytest.mark.parametrize("resampling", [None, (2, 3)], ids=["blended", "repaint"])
-def test_the_network_sees_the_picture_as_noisy_as_it_is_told(key, resampling):
+def test_the_network_sees_the_image_as_noisy_as_it_is_told(key, resampling):
     """Outside the mask x has the law of q(x_t | x_0), also after going back."""
     seen = []
 
@@ -81,7 +81,7 @@ def test_a_broken_network_stays_inside_the_mask(scene):
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.kind)
 @pytest.mark.parametrize("start", [0, 2])
-def test_the_whole_picture_repainted_is_a_sample(scene, sampler, start):
+def test_the_whole_image_repainted_is_a_sample(scene, sampler, start):
     keys, x, image, mask = scene
     kwargs = dict(**SETTINGS, sampler=sampler, start=start)
     out = jax.jit(partial(inpaint, network, **kwargs))(
@@ -143,7 +143,7 @@ def test_resampling_makes_both_parts_fit():
     assert deviations[1] == pytest.approx(0.5 * (1 - 0.81) ** 0.5, rel=0.1)
 
 
-def test_blended_diffusion_starts_from_the_picture(scene):
+def test_blended_diffusion_starts_from_the_image(scene):
     """At little noise, what is repainted stays near what was there."""
     keys, _, image, mask = scene
     sampler = Sampler("ddim", 50)

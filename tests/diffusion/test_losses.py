@@ -23,7 +23,7 @@ LEARNED = Prediction(variance="learned_range")
 
 @pytest.fixture(scope="module")
 def batch():
-    """8-bit pictures, noise, timesteps from both branches, and an output."""
+    """8-bit images, noise, timesteps from both branches, and an output."""
     k = jax.random.split(jax.random.key(1), 3)
     x0 = jax.random.randint(k[0], (4, 3, 5, 2), 0, 256).astype(jnp.float32) / 127.5 - 1
     noise = jax.random.normal(k[1], x0.shape)

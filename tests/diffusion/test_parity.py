@@ -35,7 +35,7 @@ def network(x: np.ndarray, t: float, channels: int) -> np.ndarray:
 
 
 def ours(sampler, prediction, x, keys=None):
-    """What the network is shown at each call, and the last picture."""
+    """What the network is shown at each call, and the last image."""
     seen = []
     channels = 2 * SHAPE[-1] if prediction.variance == "learned_range" else SHAPE[-1]
 

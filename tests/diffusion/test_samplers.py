@@ -127,12 +127,12 @@ def test_cold_keeps_the_network_s_noise():
     np.testing.assert_allclose(out[0, 0, 0, 0], expected, rtol=1e-5)
 
 
-def test_cold_returns_the_clipped_picture(run):
+def test_cold_returns_the_clipped_image(run):
     out = run(Sampler("cold", 10, clip=(-0.2, 0.2)))
     assert np.abs(out).max() == np.float32(0.2)
 
 
-def test_epsilon_follows_the_clipped_picture_unless_told_otherwise(run):
+def test_epsilon_follows_the_clipped_image_unless_told_otherwise(run):
     """After one step, x = a_p x_0 + s_p epsilon for the epsilon that was meant."""
     given = dict(kind="ddim", steps=2, clip=(-0.1, 0.1))
     x = jnp.full((1, 1, 1, 1), 2.0)
@@ -254,7 +254,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize("sampler", EVERY, ids=lambda s: s.kind)
-def test_a_picture_depends_on_its_key_alone(run, key, sampler):
+def test_a_image_depends_on_its_key_alone(run, key, sampler):
     """Not on the batch, its size, or the devices; and one example needs no batch."""
     keys = jax.random.split(key, 8)
     x = initial_noise(keys, (3, 4, 2))
@@ -336,7 +336,7 @@ def test_inversion_finds_the_way_back(gaussian):
     assert max(gaps[1]) < 0.06
 
 
-def test_start_from_a_picture(key):
+def test_start_from_a_image(key):
     sampler = Sampler("ddim", 10)
     at = sampler.index_below(LINEAR, 301)
     assert sampler.grid(LINEAR)[at] == 300

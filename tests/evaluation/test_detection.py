@@ -95,7 +95,7 @@ def test_many_scores_in_one_narrow_range():
     assert pixels.rank().ap == pytest.approx(expected.ap, abs=1e-12)
 
 
-def test_some_of_the_pictures():
+def test_some_of_the_images():
     maps, masks = random_maps(4, 5)
     pixels = stored(maps, masks)
     alone = stored(maps[2:4], masks[2:4]).rank()
@@ -142,7 +142,7 @@ def _increasing(curve):
     return curve.false_positive_rate[last], curve.overlap[last]
 
 
-def test_diagonal_neighbours_are_one_region():
+def test_diagonal_neighbors_are_one_region():
     mask = np.eye(6, dtype=bool)
     found = np.zeros((6, 6))
     found[0, 0] = 1  # one of the six pixels, of one region
@@ -204,7 +204,7 @@ def test_one_kind_only(label):
     result = evaluate(maps, masks, scores, labels, groups)
     image = [v for k, v in result.rows[0].measures.items() if k.startswith("image")]
     assert np.isnan(image).all()
-    lacking = "no normal picture" if label else "no anomalous picture"
+    lacking = "no normal image" if label else "no anomalous image"
     assert any("image measures" in n and lacking in n for n in result.notes)
     plain = json.loads(result.to_json())
     assert plain["rows"][0]["image_auroc"] is None
@@ -241,11 +241,11 @@ def test_constant_maps():
         assert row.measures["aupro"] == pytest.approx(0.15)
 
 
-def test_an_anomalous_picture_without_marks_is_noted():
+def test_an_anomalous_image_without_marks_is_noted():
     maps, masks, *rest = case()
     masks[3] = 0 * masks[3]
     notes = evaluate(maps, masks, *rest).notes
-    assert "1 anomalous pictures have an empty mask" in notes
+    assert "1 anomalous images have an empty mask" in notes
     assert "hole: pixel measures are undefined, there is no anomalous pixel" in notes
 
 
@@ -253,15 +253,15 @@ def test_what_does_not_fit():
     maps, masks, scores, labels, groups = case()
     with pytest.raises(DataError, match="4 scores, 5 labels and 5 groups"):
         evaluate(maps, masks, scores[:4], labels, groups)
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         evaluate([], [], [], [], [])
     with pytest.raises(DataError, match="label 2; expected 0"):
         evaluate(maps, masks, scores, (0, 0, 1, 1, 2), groups)
     with pytest.raises(DataError, match=r"the map is \(17, 22\), its mask \(17, 23\)"):
         evaluate([m[:, 1:] for m in maps], masks, scores, labels, groups)
-    with pytest.raises(DataError, match="picture 2: the mask has the value 255"):
+    with pytest.raises(DataError, match="image 2: the mask has the value 255"):
         evaluate(maps, [255 * m for m in masks], scores, labels, groups)
-    with pytest.raises(DataError, match="picture 0 is labelled normal, but its mask"):
+    with pytest.raises(DataError, match="image 0 is labeled normal, but its mask"):
         evaluate(maps, masks[::-1], scores, labels, groups)
     with pytest.raises(DataError, match="fpr_limit is 0"):
         evaluate(maps, masks, scores, labels, groups, fpr_limit=0)

@@ -68,23 +68,23 @@ def test_undefined_measures_are_dashes(outcome, tmp_path):
     files = report.write(result, [], tmp_path)
     assert [f.name for f in files] == ["scores.json", "report.html"]
     page = files[1].read_text(encoding="utf-8")
-    assert "<td>–</td>" in page and "no normal picture" in page
+    assert "<td>–</td>" in page and "no normal image" in page
 
 
 def test_sheet_shows_truth_and_map(outcome):
     _, samples = outcome
     sheet = np.asarray(report.draw_sheet(samples[2:3], tile_px=32))
-    picture, truth = sheet[16:40, 4:36], sheet[16:40, 40:72]
-    changed = np.any(picture != truth, axis=-1)
+    sample_image, truth = sheet[16:40, 4:36], sheet[16:40, 40:72]
+    changed = np.any(sample_image != truth, axis=-1)
     np.testing.assert_array_equal(changed, samples[2].mask > 0)
     heat = sheet[16:40, 76:108].astype(int).sum(-1)
     assert heat[changed].min() > heat[~changed].mean()
 
 
 def test_heat_covers_its_ramp():
-    colours = report.heat(np.linspace(-1, 2, 7)[None], 0.0, 1.0)[0]
-    np.testing.assert_array_equal(colours[0], report.RAMP[0])
-    np.testing.assert_array_equal(colours[-1], report.RAMP[-1])
+    colors = report.heat(np.linspace(-1, 2, 7)[None], 0.0, 1.0)[0]
+    np.testing.assert_array_equal(colors[0], report.RAMP[0])
+    np.testing.assert_array_equal(colors[-1], report.RAMP[-1])
     flat = report.heat(np.ones((2, 2)), 1.0, 1.0)
     np.testing.assert_array_equal(flat, np.broadcast_to(report.RAMP[0], (2, 2, 3)))
 
@@ -92,5 +92,5 @@ def test_heat_covers_its_ramp():
 def test_sizes_must_fit(outcome):
     sample = outcome[1][0]
     broken = report.Sample("x", sample.image, sample.mask[:-1], sample.map)
-    with pytest.raises(DataError, match=r"x: picture .* differ in size"):
+    with pytest.raises(DataError, match=r"x: image .* differ in size"):
         report.draw_sheet([broken])

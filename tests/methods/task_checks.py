@@ -1,4 +1,4 @@
-"""Steps of a task on tiny pictures, without compiling its initialisation."""
+"""Steps of a task on tiny images, without compiling its initialization."""
 
 import jax
 import numpy as np
@@ -8,8 +8,8 @@ from anojax.training.parallel import Pmap
 from anojax.types import Bank, Inputs
 
 
-def grey_pictures(n=8, side=32):
-    """Smooth waves, different in every picture, uint8 ``[n, side, side, 1]``."""
+def gray_images(n=8, side=32):
+    """Smooth waves, different in every image, uint8 ``[n, side, side, 1]``."""
     y, x = np.mgrid[:side, :side]
     phase = np.arange(n)[:, None, None]
     waves = 127 + 100 * np.sin(x / 3 + phase) * np.cos(y / 4)
@@ -25,7 +25,7 @@ def examples(images, **more):
 def first_state(task: Task, batch: Examples) -> TrainState:
     """A state of the right shapes with random weights.
 
-    Normalised features are shifted to where few ReLUs are silent: otherwise rounding
+    Normalized features are shifted to where few ReLUs are silent: otherwise rounding
     alone, as by another order of the examples, changes a deep gradient by a percent.
     """
     shapes = jax.eval_shape(task.init, jax.random.key(0), batch)

@@ -15,7 +15,7 @@ N = 200
 
 
 def _run(synth, image, *, n=N, masks=None, **controls):
-    """`n` draws on one picture, as numpy."""
+    """`n` draws on one image, as numpy."""
     many = jnp.broadcast_to(image, (n, *image.shape))
     if masks is not None:
         masks = jnp.broadcast_to(masks, (n, *masks.shape))
@@ -36,7 +36,7 @@ def _box(mask):
 
 @pytest.fixture(scope="module")
 def codes():
-    """A picture in which every pixel says where it is, ``[96, 80, 3]``."""
+    """An image in which every pixel says where it is, ``[96, 80, 3]``."""
     y, x = np.mgrid[:96, :80].astype(np.float32)
     return jnp.asarray(np.stack([y / 96, x / 80, np.full_like(y, 0.5)], -1))
 
@@ -78,7 +78,7 @@ def test_places_are_uniform(patches):
         assert where.min() < 0.1 and where.max() > 0.9
 
 
-def test_jitter_changes_the_colour_but_not_the_mask(codes):
+def test_jitter_changes_the_color_but_not_the_mask(codes):
     plain = _run(Cutpaste(jitter=0.0), codes, n=16)
     jittered = _run(Cutpaste(jitter=0.1), codes, n=16)
     np.testing.assert_array_equal(plain.mask, jittered.mask)
@@ -86,7 +86,7 @@ def test_jitter_changes_the_colour_but_not_the_mask(codes):
     assert (change > 0.005).all() and (change < 0.8).all()
 
 
-def test_constant_picture_keeps_its_mask():
+def test_constant_image_keeps_its_mask():
     flat = jnp.full((48, 48, 1), 0.4)
     out = _run(Cutpaste(jitter=0.0), flat, n=8)
     np.testing.assert_array_equal(out.image, np.broadcast_to(flat, out.image.shape))

@@ -27,7 +27,7 @@ TASK = CutpasteTask(
 )
 
 
-def pictures(n=N, side=32, channels=1):
+def normal_images(n=N, side=32, channels=1):
     """A grating with noise."""
     draw = np.random.default_rng(0)
     waves = 120 + 60 * np.sin(np.arange(side) / 2)[None, None, :, None]
@@ -36,8 +36,8 @@ def pictures(n=N, side=32, channels=1):
 
 
 def ready():
-    """Pictures with a bright patch or a dark scar: nothing to compile."""
-    images, mask = pictures(), np.zeros((N, 32, 32, 1), np.uint8)
+    """Images with a bright patch or a dark scar: nothing to compile."""
+    images, mask = normal_images(), np.zeros((N, 32, 32, 1), np.uint8)
     images[::2, 8:20, 10:24], mask[::2, 8:20, 10:24] = 230, 255
     images[1::2, 4:28, 14:17], mask[1::2, 4:28, 14:17] = 10, 255
     labels = np.tile(np.int32([1, 2]), N // 2)
@@ -45,7 +45,7 @@ def ready():
 
 
 def learn(devices, steps):
-    batch = examples(pictures(), ready=ready())
+    batch = examples(normal_images(), ready=ready())
     return train(TASK, batch, devices=devices, steps=steps)
 
 
@@ -69,8 +69,8 @@ def test_sizes_of_the_paper():
     assert task.optimizer.rate(0, 100) == np.float32(0.03)
 
 
-def test_the_network_sees_a_patch_and_a_scar_of_every_picture():
-    batch = examples(pictures(4, 48, 3))
+def test_the_network_sees_a_patch_and_a_scar_of_every_image():
+    batch = examples(normal_images(4, 48, 3))
     key = jax.random.key(np.uint32(7))
     task = replace(TASK, augment=0.0)
     images, labels = jax.jit(task.examples)(key, batch)
@@ -83,7 +83,7 @@ def test_the_network_sees_a_patch_and_a_scar_of_every_picture():
         np.testing.assert_array_equal(images[first : first + 4], written.image)
 
 
-def test_all_three_carry_the_jitter_of_the_whole_picture():
+def test_all_three_carry_the_jitter_of_the_whole_image():
     flat = np.full((4, 32, 32, 1), 128, np.uint8)
     task = replace(TASK, augment=0.5, synth=Cutpaste(jitter=0.0))
     images, _ = jax.jit(task.examples)(jax.random.key(0), examples(flat))
@@ -93,20 +93,22 @@ def test_all_three_carry_the_jitter_of_the_whole_picture():
 
 def test_binary_tells_the_variant_from_normal():
     task = replace(TASK, objective="binary", synth=Cutpaste(variant="union"))
-    _, labels = jax.jit(task.examples)(jax.random.key(0), examples(pictures()))
+    _, labels = jax.jit(task.examples)(jax.random.key(0), examples(normal_images()))
     np.testing.assert_array_equal(labels, np.repeat([0, 1], N))
 
 
 def test_windows_are_cut_before_the_defect_is_put_in():
     task = replace(TASK, crop_frac=0.5, augment=0.0)
-    images, labels = jax.jit(task.examples)(jax.random.key(0), examples(pictures()))
+    images, labels = jax.jit(task.examples)(
+        jax.random.key(0), examples(normal_images())
+    )
     assert images.shape == (3 * N, 16, 16, 1) and labels.shape == (3 * N,)
     changed = np.any(images[:N] != images[N : 2 * N], axis=(1, 2, 3))
     assert changed.mean() > 0.5
 
 
 def test_loss_of_a_guess_is_the_logarithm_of_the_classes():
-    batch = examples(pictures())
+    batch = examples(normal_images())
     shapes = jax.eval_shape(TASK.init, jax.random.key(0), batch)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     loss, (_, metrics) = jax.jit(TASK.loss, static_argnums=4)(
@@ -129,7 +131,7 @@ def test_eight_devices_equal_one():
 @pytest.fixture(scope="module")
 def calibrated(trained):
     detector = TASK.detector()
-    normal = pictures(24)
+    normal = normal_images(24)
     return detector, detector.calibrate(
         TASK.variables(trained[0]), iter([normal[:16], normal[16:]])
     )
@@ -137,23 +139,23 @@ def calibrated(trained):
 
 def test_detector(calibrated):
     detector, variables = calibrated
-    spoilt = pictures(4)
+    spoilt = normal_images(4)
     spoilt[:, 8:24, 8:24] = 255 - spoilt[:, 8:24, 8:24]
     maps, scores = score_batch(
-        detector, variables, np.concatenate([pictures(4), spoilt])
+        detector, variables, np.concatenate([normal_images(4), spoilt])
     )
     assert maps.shape == (8, 32, 32) and scores.shape == (8,)
     assert np.all(np.isfinite(maps)) and np.all(np.asarray(maps) >= 0)
     assert min(scores[4:]) > max(scores[:4])
-    embedded = detector._embeddings(variables, pictures(4))
+    embedded = detector._embeddings(variables, normal_images(4))
     np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, rtol=1e-5)
 
 
 def test_detector_on_windows(trained):
     detector = replace(TASK, crop_frac=0.5, stride_frac=0.25).detector()
-    variables = detector.calibrate(TASK.variables(trained[0]), [pictures(6)])
-    assert detector._embeddings(variables, pictures(6)).shape == (24, 32)
-    image = jnp.asarray(pictures(1)[0], jnp.float32) / 255
+    variables = detector.calibrate(TASK.variables(trained[0]), [normal_images(6)])
+    assert detector._embeddings(variables, normal_images(6)).shape == (24, 32)
+    image = jnp.asarray(normal_images(1)[0], jnp.float32) / 255
     found, score = jax.jit(detector.score)(variables, image)
     assert found.shape == (32, 32) and found.min() > 0
     assert score >= found.max()
@@ -162,7 +164,7 @@ def test_detector_on_windows(trained):
 def test_mistakes():
     with pytest.raises(SettingError, match="variant is 'scar', but objective 3way"):
         CutpasteTask(Cutpaste(variant="scar"))
-    with pytest.raises(SettingError, match="ready anomalies are whole pictures"):
+    with pytest.raises(SettingError, match="ready anomalies are whole images"):
         replace(TASK, crop_frac=0.5).examples(
-            jax.random.key(0), examples(pictures(), ready=ready())
+            jax.random.key(0), examples(normal_images(), ready=ready())
         )

@@ -90,7 +90,7 @@ def test_all_steps_are_those_of_the_paper():
 
 @pytest.mark.parametrize(("switch", "value"), [(0, 0.25), (1000, -0.5), (300, -0.5)])
 def test_who_has_the_last_word(switch, value, key):
-    """Networks that know only one picture: the last of them makes it."""
+    """Networks that know only one image: the last of them makes it."""
     large, small = (lambda x, t, v=v: jnp.full_like(x, v) for v in (0.25, -0.5))
     synth = dataclasses.replace(SYNTH, switch=switch)
     found = generate(synth, large, small, jax.random.normal(key, (4, 4, 4)))
@@ -150,13 +150,13 @@ def with_output(values, shape=(16, 16, 3)):
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), np.uint8)
 
 
-def test_silent_networks_make_a_grey_picture_without_defect():
+def test_silent_networks_make_a_gray_image_without_defect():
     out = make(with_output([0] * 6), IMAGES)
     np.testing.assert_allclose(out.image, 0.5)
     assert not out.mask.any() and not out.anomalous.any() and not out.label.any()
 
 
-def test_a_predicted_state_becomes_picture_mask_and_label():
+def test_a_predicted_state_becomes_image_mask_and_label():
     out = make(with_output([-1, 0, 1, 0.1, 0.2, 0.9]), IMAGES)
     np.testing.assert_allclose(
         out.image, np.broadcast_to([0, 0.5, 1], out.image.shape), atol=1e-6
@@ -217,7 +217,7 @@ TASK = DefectGenTask(SYNTH, steps=10, optimizer=Optimizer("sgd", 0.1))
 
 
 def defects(n=8, side=16):
-    """Grey pictures with a bright square (type 1) or a dark one (type 2)."""
+    """Gray images with a bright square (type 1) or a dark one (type 2)."""
     image = np.full((n, side, side, 1), 120, np.uint8)
     image += (10 * np.sin(np.arange(side))).astype(np.int8).view(np.uint8)[:, None]
     mask, label = np.zeros_like(image), np.arange(n, dtype=np.int32) % 2 + 1
@@ -270,7 +270,7 @@ def test_loss_of_silent_networks_is_the_size_of_the_states():
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-def test_separate_losses_of_picture_and_mask(key):
+def test_separate_losses_of_image_and_mask(key):
     x0 = TASK.states(batch_of())
     found = jax.random.normal(key, x0.shape)
     errors = {w: dataclasses.replace(TASK, cross_entropy=w) for w in (0.0, 0.2)}
@@ -306,7 +306,7 @@ def save(path, array):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two types of defects and two normal pictures."""
+    """Two types of defects and two normal images."""
     base = tmp_path_factory.mktemp("data") / "plate"
     image, mask, label = defects()
     for i in range(8):
@@ -340,7 +340,7 @@ def config(folder, tmp_path_factory):
     return file
 
 
-def test_from_exemplars_to_new_pictures(config, folder, tmp_path, capsys):
+def test_from_exemplars_to_new_images(config, folder, tmp_path, capsys):
     run, made = tmp_path / "run", tmp_path / "made"
     words = ("--output", run, "--devices", 1)
     assert command("train", config, *words) == 0, capsys.readouterr().err
@@ -358,7 +358,7 @@ def test_from_exemplars_to_new_pictures(config, folder, tmp_path, capsys):
     assert len(rows) == 2
     assert rows[0]["settings"]["defects"] == 2
     assert command("verify", made) == 0, capsys.readouterr().err
-    # Nothing that a picture's own resolution or a region could mean here.
+    # Nothing that an image's own resolution or a region could mean here.
     for flags, says in (
         (("--native",), "which have no own resolution"),
         (("--region", folder / "train/good/0.png"), "within a region"),

@@ -42,7 +42,7 @@ def test_outside_the_mask_every_bit_stays(plain):
     assert 0.8 < out.anomalous.mean() <= 1
 
 
-def test_inside_is_the_weighted_mean_of_picture_and_texture(plain):
+def test_inside_is_the_weighted_mean_of_image_and_texture(plain):
     image, source, out = plain
     weight = out.aux["texture_weight"][:, None, None, None]
     expected = (1 - weight) * image + weight * source
@@ -93,7 +93,7 @@ def test_settings_of_the_shape_are_honoured(plain):
 
 
 @pytest.mark.parametrize("shape", [(33, 21, 1), (16, 50, 3)])
-def test_any_size_and_grey(shape):
+def test_any_size_and_gray(shape):
     image, source = scene(shape, n=8)
     out = draw(image, source)
     assert out.image.shape == (8, *shape)

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from task_checks import examples, first_state, grey_pictures
+from task_checks import examples, first_state, gray_images
 
 from anojax.methods.generative.defect_gen import DefectGen, DefectGenTask
 from anojax.methods.generative.realnet import Realnet, RealnetTask
@@ -36,8 +36,8 @@ DEFECT_GEN = DefectGenTask(
 
 
 def batch(step):
-    """The batch of a step: the same pictures, with other noise."""
-    image = grey_pictures(side=8)
+    """The batch of a step: the same images, with other noise."""
+    image = gray_images(side=8)
     mask = np.zeros_like(image)
     mask[:, 2:5, 3:7] = 1
     one = examples(image)

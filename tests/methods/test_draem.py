@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
-from task_checks import assert_same_step, examples, first_state, grey_pictures, train
+from task_checks import assert_same_step, examples, first_state, gray_images, train
 
 import anojax
 from anojax.detector import score_batch
@@ -91,7 +91,7 @@ def test_the_papers_weights_are_a_setting(plain):
     np.testing.assert_allclose(out.aux["texture_weight"], 0.1, atol=1e-6)
 
 
-def test_grey_pictures_of_odd_size():
+def test_gray_images_of_odd_size():
     image, source = scene((33, 21, 1))
     out = draw(image, source)
     assert out.image.shape == image.shape
@@ -144,7 +144,7 @@ def test_parameters_of_the_paper():
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(TASK, examples(grey_pictures()), steps=TASK.steps, bank=BANK)
+    return train(TASK, examples(gray_images()), steps=TASK.steps, bank=BANK)
 
 
 def test_loss_falls(trained):
@@ -157,14 +157,14 @@ def test_loss_falls(trained):
 
 
 def test_eight_devices_equal_one():
-    batch = examples(grey_pictures())
+    batch = examples(gray_images())
     assert_same_step(*(train(TASK, batch, devices=n, bank=BANK) for n in (1, 8)))
 
 
 def test_detector_gives_probabilities(trained):
     state, _ = trained
     detector, variables = TASK.detector(), TASK.variables(state)
-    maps, scores = score_batch(detector, variables, grey_pictures(3))
+    maps, scores = score_batch(detector, variables, gray_images(3))
     assert maps.shape == (3, 32, 32) and scores.shape == (3,)
     assert maps.min() >= 0 and maps.max() <= 1
     assert (scores > 0).all() and (scores <= np.max(maps, axis=(1, 2))).all()
@@ -190,9 +190,9 @@ def test_score_is_the_peak_of_the_smoothed_map():
 
 def test_segmentation_teaches_the_reconstruction():
     """No gradient is stopped between the networks: logits move with the first one."""
-    batch = examples(grey_pictures(1))
+    batch = examples(gray_images(1))
     state, network = first_state(TASK, batch), TASK.detector().network
-    images, first = batch.pictures, state.params["reconstructive"]
+    images, first = batch.images, state.params["reconstructive"]
 
     def logits(head):
         params = state.params | {"reconstructive": first | {"head": head}}
@@ -204,7 +204,7 @@ def test_segmentation_teaches_the_reconstruction():
     assert np.abs(slope).max() > 1e-4
 
 
-def test_masks_turn_with_the_picture(key):
+def test_masks_turn_with_the_image(key):
     y, x = np.mgrid[:33, :40]
     inside = ((x > 28) & (abs(y - 16) < 5))[..., None]
     inputs = Inputs(jnp.asarray(inside, jnp.float32), jnp.asarray(inside, jnp.uint8))

@@ -52,7 +52,7 @@ def test_a_texture_blend_is_truncated_to_8_bits(textured):
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-3)
 
 
-def test_a_texture_equal_to_the_picture_changes_nothing():
+def test_a_texture_equal_to_the_image_changes_nothing():
     image, _ = scene()
     out = draw(image, image, source="texture")
     np.testing.assert_allclose(out.image * 255, image, atol=1e-3)
@@ -65,7 +65,7 @@ def test_without_truncation_the_blend_is_exact(textured):
     np.testing.assert_allclose(out.image * 255, expected, atol=1e-3)
 
 
-def test_structure_needs_no_texture_and_shuffles_levels_of_the_picture():
+def test_structure_needs_no_texture_and_shuffles_levels_of_the_image():
     # Black and white tiles: every one of the ten operators keeps a tile constant,
     # up to the smoothing of its rim and the corners of a turn.
     dark_left = np.zeros((N, 64, 64, 1), np.uint8)
@@ -73,21 +73,21 @@ def test_structure_needs_no_texture_and_shuffles_levels_of_the_picture():
     out = draw(dark_left, None, source="structure", severity=1, area=1)
     assert out.aux["structural"].all()
     assert out.mask.mean() > 0.99
-    # The picture alone is bright on the right; shuffled tiles are as bright anywhere.
+    # The image alone is bright on the right; shuffled tiles are as bright anywhere.
     left, right = out.image[:, :, :32].mean(), out.image[:, :, 32:].mean()
     assert abs(left - right) < 0.06
     assert out.image.std((1, 2, 3)).mean() > 0.1
 
 
 def test_the_tiles_are_a_setting():
-    # One tile per picture leaves the order of the pixels to the operators alone.
+    # One tile per image leaves the order of the pixels to the operators alone.
     image = np.zeros((N, 64, 64, 1), np.uint8)
     image[:, :, 32:] = 200
     one = draw(image, None, source="structure", grid_rows=1, grid_columns=1, severity=1)
     inside = one.mask[..., 0] == 1
     halves = [
-        [picture[half & shape].std() for half in (columns < 24, columns >= 40)]
-        for picture, shape in zip(one.image[..., 0], inside, strict=True)
+        [sample_image[half & shape].std() for half in (columns < 24, columns >= 40)]
+        for sample_image, shape in zip(one.image[..., 0], inside, strict=True)
         for columns in [np.broadcast_to(np.arange(64), (64, 64))]
         if (shape & (columns < 24)).any() and (shape & (columns >= 40)).any()
     ]

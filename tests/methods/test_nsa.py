@@ -19,8 +19,8 @@ H, W = 64, 80
 N = 24
 
 
-def pictures(seed, n=N):
-    """Coloured byte pictures: a smooth field of their own, and fine noise."""
+def images(seed, n=N):
+    """Colored byte images: a smooth field of their own, and fine noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:H, :W]
     phase = rng.uniform(0, 6, (n, 1, 1, 3))
@@ -35,7 +35,7 @@ def run(synth=None, **controls):
     synth = synth or Nsa()
     batch = anojax.batch(synth, devices=jax.devices()[:1])
     controls = Controls(**{k: np.float32(v) for k, v in controls.items()})
-    inputs = Inputs(image=pictures(0), source=pictures(1), controls=controls)
+    inputs = Inputs(image=images(0), source=images(1), controls=controls)
     out = jax.tree.map(np.asarray, batch({}, 0, np.arange(N), inputs))
     return inputs.image.astype(np.float32) * np.float32(1 / 255), out
 
@@ -149,7 +149,7 @@ def test_a_flat_source_erases_structure_unless_mixed():
     def changed(clone):
         synth = Nsa(clone=clone)
         inputs = Inputs(
-            image=jnp.asarray(pictures(0)[0] / np.float32(255)),
+            image=jnp.asarray(images(0)[0] / np.float32(255)),
             source=jnp.full((H, W, 3), 0.5),
         )
         return synth.apply({}, jax.random.key(0), inputs).mask.mean()
@@ -166,7 +166,7 @@ def disc():
 
 def on_background(seed):
     """An object on a dark background, as in the classes with a background level."""
-    levels = np.where(disc() > 0, pictures(seed), 10)
+    levels = np.where(disc() > 0, images(seed), 10)
     return levels.astype(np.uint8)
 
 
@@ -187,7 +187,7 @@ def test_objects_are_found_from_the_background_and_kept_to():
 def test_a_given_foreground_replaces_the_background_level():
     synth = Nsa(preset="metal_nut", tries=50)
     none = jnp.zeros((H, W, 1))
-    image, source = (jnp.asarray(pictures(i)[0] / np.float32(255)) for i in (0, 1))
+    image, source = (jnp.asarray(images(i)[0] / np.float32(255)) for i in (0, 1))
     inputs = Inputs(image=image, source=source, source_foreground=none)
     out = synth.apply({}, jax.random.key(0), inputs)
     assert int(out.aux["patches"]) == 0
@@ -204,7 +204,7 @@ def test_later_patches_overwrite_labels_only_if_asked():
 
 def test_blending_on_the_mask_keeps_to_the_object():
     synth = Nsa(domain="mask")
-    image, source = (jnp.asarray(pictures(i)[0] / np.float32(255)) for i in (0, 1))
+    image, source = (jnp.asarray(images(i)[0] / np.float32(255)) for i in (0, 1))
     inputs = Inputs(image=image, source=source)
     box = Nsa().apply({}, jax.random.key(0), inputs)
     out = synth.apply({}, jax.random.key(0), inputs)

@@ -19,7 +19,7 @@ N, SIDE = 8, 32
 TASK = NsaTask(Nsa(), width=4, steps=10, optimizer=Optimizer("sgd", 0.1))
 
 
-def pictures(n=N, channels=1, seed=0):
+def normal_images(n=N, channels=1, seed=0):
     """Noise with a gradient."""
     draw = np.random.default_rng(seed)
     ramp = np.linspace(60, 180, SIDE)[None, None, :, None]
@@ -28,8 +28,8 @@ def pictures(n=N, channels=1, seed=0):
 
 
 def ready():
-    """A bright square somewhere in every picture: nothing to compile."""
-    images, alpha = pictures(), np.zeros((N, SIDE, SIDE, 1), np.uint8)
+    """A bright square somewhere in every image: nothing to compile."""
+    images, alpha = normal_images(), np.zeros((N, SIDE, SIDE, 1), np.uint8)
     for i in range(N):
         place = (i, slice(2 * i, 2 * i + 12), slice(16 - 2 * i, 30 - 2 * i))
         images[place], alpha[place] = 250, 200
@@ -38,7 +38,7 @@ def ready():
 
 def learn(devices, steps, task=TASK):
     return train(
-        task, examples(pictures(), ready=ready()), devices=devices, steps=steps
+        task, examples(normal_images(), ready=ready()), devices=devices, steps=steps
     )
 
 
@@ -57,9 +57,9 @@ def test_sizes_of_the_paper():
 
 
 def test_the_step_learns_the_soft_label_of_the_synthesis():
-    bank = Bank(pictures(4, seed=1))
+    bank = Bank(normal_images(4, seed=1))
     task = replace(TASK, flip_share=0.0, shift_frac=0.0)
-    batch = examples(pictures(), bank=bank)
+    batch = examples(normal_images(), bank=bank)
     key = jax.random.key(np.uint32(3))
     out = anojax.batch(task.synth, bank=bank)({}, 3, batch.ids, batch.inputs)
     assert 0 < np.mean((out.alpha > 0) & (out.alpha < 0.9))
@@ -70,10 +70,10 @@ def test_the_step_learns_the_soft_label_of_the_synthesis():
         zeros.params, zeros.statistics, key, batch, Reduce()
     )
     np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
-    np.testing.assert_allclose(metrics["labelled"], np.mean(out.mask), rtol=1e-5)
+    np.testing.assert_allclose(metrics["labeled"], np.mean(out.mask), rtol=1e-5)
 
 
-def test_pictures_and_masks_move_together_and_stay_exact():
+def test_images_and_masks_move_together_and_stay_exact():
     ids = np.arange(16 * SIDE, dtype=np.uint8).reshape(16, SIDE, 1)
     inputs = Inputs(image=ids, foreground=(ids % 3 == 0).astype(np.uint8))
     task = replace(TASK, shift_frac=1 / 8)
@@ -103,7 +103,7 @@ def test_eight_devices_equal_one():
 
 @pytest.fixture(scope="module")
 def found(trained):
-    images = np.concatenate([pictures(), ready().image])
+    images = np.concatenate([normal_images(), ready().image])
     return images, score_batch(TASK.detector(), TASK.variables(trained[0]), images)
 
 

@@ -1,8 +1,8 @@
-"""The diffusion methods learn four pictures by heart, and paint them and nothing else.
+"""The diffusion methods learn four images by heart, and paint them and nothing else.
 
-Everything between the data and the picture has to fit together for that: noise, what is
+Everything between the data and the image has to fit together for that: noise, what is
 predicted, the weights' average, the sampler. With one of them wrong, no sample comes
-near a picture. Compiled once for a single step: on a CPU, a loop inside the program
+near an image. Compiled once for a single step: on a CPU, a loop inside the program
 runs these convolutions several times slower.
 """
 
@@ -23,7 +23,7 @@ ONE = jax.devices()[:1]
 
 
 def learn(task, inputs):
-    """What the synthesizer knows after all updates on four copies of the pictures."""
+    """What the synthesizer knows after all updates on four copies of the images."""
     inputs = jax.tree.map(lambda x: np.concatenate([x] * COPIES), inputs)
     batch = examples(inputs.image).replace(inputs=inputs)
     state = jax.jit(task.init)(jax.random.key(0), batch)
@@ -38,7 +38,7 @@ def learn(task, inputs):
 
 
 def paint(synth, params, inputs, count):
-    """Pictures, and their distance (root mean square) from each of the four."""
+    """Images, and their distance (root mean square) from each of the four."""
     given = jax.tree.map(lambda x: np.concatenate([x] * (count // 4)), inputs)
     run = anojax.batch(synth, devices=ONE)
     out = jax.device_get(run(params, 0, np.arange(count), given))
@@ -69,10 +69,10 @@ def test_realnet_paints_what_it_knows():
         ema_decay=0.99,
     )
     _, away = paint(synth, learn(task, inputs), inputs, 32)
-    # Two of the pictures are 0.49 from each other. In so short a time the network does
+    # Two of the images are 0.49 from each other. In so short a time the network does
     # not always decide between them: here and there a sample has something of both. The
     # others are close: who takes the network's noise for a velocity still paints
-    # pictures that can be recognised, but none nearer than 0.023.
+    # images that can be recognized, but none nearer than 0.023.
     nearest = away.min(1)
     assert np.mean(nearest < 0.018) > 0.5, np.sort(nearest)
     counts = np.bincount(away.argmin(1)[nearest < 0.05], minlength=4)
@@ -80,7 +80,7 @@ def test_realnet_paints_what_it_knows():
 
 
 def test_defect_gen_paints_what_it_knows():
-    """Every picture with its own mask and type."""
+    """Every image with its own mask and type."""
     label = np.int32([1, 2, 1, 2])
     mask = np.zeros((4, SIDE, SIDE, 1), np.uint8)
     for number, (row, column) in enumerate(((0, 0), (4, 4), (4, 1), (1, 4))):

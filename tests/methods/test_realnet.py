@@ -1,4 +1,4 @@
-"""RealNet: what the diffusion model paints, how it enters the picture, training."""
+"""RealNet: what the diffusion model paints, how it enters the image, training."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from task_checks import assert_same_step, examples, first_state, grey_pictures, train
+from task_checks import assert_same_step, examples, first_state, gray_images, train
 
 import anojax
 from anojax.config import load
@@ -55,7 +55,7 @@ def random_params(synth=SYNTH, channels=3):
 
 
 def run(synth=SYNTH, params=None, image=IMAGE, **more):
-    """Pictures of four examples; further keywords are inputs."""
+    """Images of four examples; further keywords are inputs."""
     params = random_params(synth) if params is None else params
     batch = anojax.batch(synth, devices=jax.devices()[:1])
     out = batch(params, 0, np.arange(len(image)), Inputs(image=image, **more))
@@ -74,7 +74,7 @@ def painted(strength, synth=SYNTH, key=3):
 
 
 def test_blend_is_that_of_the_paper():
-    """A global picture and a local one are painted alike, and only the latter fades."""
+    """A global image and a local one are painted alike, and only the latter fades."""
     out, whole = run(), run(GLOBAL, region=EVERYWHERE)
     assert whole.mask.all() and (whole.aux["opacity"] == 1).all()
     delta = out.aux["opacity"]
@@ -90,11 +90,11 @@ def test_blend_is_that_of_the_paper():
     np.testing.assert_allclose(out.alpha, out.mask * weight, atol=1e-6)
 
 
-def test_what_is_painted_does_not_see_the_picture():
+def test_what_is_painted_does_not_see_the_image():
     out = run(GLOBAL, region=EVERYWHERE)
     other = run(GLOBAL, image=1 - IMAGE, region=EVERYWHERE)
     np.testing.assert_allclose(other.image, out.image, atol=1e-6)
-    assert len({picture.tobytes() for picture in out.image}) == 4
+    assert len({sample_image.tobytes() for sample_image in out.image}) == 4
 
 
 def test_global_fills_what_is_allowed():
@@ -190,7 +190,7 @@ TASK = RealnetTask(
     steps=25,
     optimizer=Optimizer("sgd", 0.1, clip_norm=1.0),
 )
-BATCH = examples(grey_pictures(side=16))
+BATCH = examples(gray_images(side=16))
 
 
 @pytest.fixture(scope="module")
@@ -215,9 +215,9 @@ def test_synthesizer_gets_the_average(trained):
 
 
 def test_it_learns_at_its_own_size():
-    """The training pictures are brought to the size at which it paints."""
+    """The training images are brought to the size at which it paints."""
     task = dataclasses.replace(TASK, synth=with_settings(TASK.synth, model_size=16))
-    large = examples(grey_pictures(2, side=48))
+    large = examples(gray_images(2, side=48))
     state = first_state(task, large)
     reduce = anojax.task.Reduce()
 
@@ -225,7 +225,7 @@ def test_it_learns_at_its_own_size():
         run = jax.jit(lambda p, k: task.loss(p, {}, k, batch, reduce)[0])
         return float(run(state.params, jax.random.key(0)))
 
-    small = jax.image.resize(large.pictures, (2, 16, 16, 1), "linear")
+    small = jax.image.resize(large.images, (2, 16, 16, 1), "linear")
     reduced = large.replace(inputs=Inputs(image=small))
     assert loss(large) == pytest.approx(loss(reduced), rel=1e-5)
 

@@ -42,7 +42,7 @@ TASK = RealnetClassifierTask(
 
 
 def bright_and_dark(n=8, side=16):
-    """Pictures of two categories, which differ in how bright they are."""
+    """Images of two categories, which differ in how bright they are."""
     draw = np.random.default_rng(0)
     label = np.arange(n, dtype=np.int32) % 2
     level = np.where(label, 200, 40)[:, None, None, None]
@@ -87,7 +87,7 @@ def test_classifier_of_the_paper():
 
 def linear(synth, slope):
     """The synthesizer with a classifier whose gradient is known: the mean of the
-    picture times `slope` is the logit of class 1."""
+    image times `slope` is the logit of class 1."""
 
     class Known:
         def apply(self, params, x, t):
@@ -198,7 +198,7 @@ def test_network_stays_and_comes_along(trained):
     assert params["classifier"] is state.params["classifier"]
     assert params["network"] is state.statistics["network"]["network"]
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(SYNTH.init, key, Inputs(image=BATCH.pictures[0]))
+    shapes = jax.eval_shape(SYNTH.init, key, Inputs(image=BATCH.images[0]))
     assert jax.tree.structure(shapes) == jax.tree.structure(params)
     taught = RealnetTask(SYNTH).params(first_state(RealnetTask(SYNTH), BATCH))
     # What that stage hands on fits where this one takes it.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from task_checks import assert_same_step, examples, first_state, grey_pictures, train
+from task_checks import assert_same_step, examples, first_state, gray_images, train
 
 from anojax import task as tasks
 from anojax.config import load
@@ -29,7 +29,7 @@ from anojax.methods._realnet_networks import (
 from anojax.methods.generative.realnet import Realnet, RealnetTask
 from anojax.nn.init import init_network
 from anojax.nn.resize import resize_bilinear
-from anojax.nn.resnet import imagenet_normalise
+from anojax.nn.resnet import imagenet_normalize
 from anojax.optim import Optimizer
 from anojax.task import Reduce
 from anojax.training.config import TrainConfig
@@ -53,7 +53,7 @@ TASK = RealnetDetectorTask(
     by_mean=6,
 )
 BANK = Bank(np.random.default_rng(3).integers(0, 256, (4, 32, 32, 1), np.uint8))
-BATCH = examples(grey_pictures())
+BATCH = examples(gray_images())
 KEY = jax.random.key(0)
 
 
@@ -100,7 +100,7 @@ def test_features_are_those_of_the_backbone():
     assert features.blocks == {4: ("layer1", "layer2"), 16: ("layer4",)}
     assert features.sizes == (5, 4) and features.side_multiple == 32
     variables = jax.jit(features.init)(jax.random.key(0))
-    pictures = jnp.abs(draw(2, 64, 96, 3))
+    images = jnp.abs(draw(2, 64, 96, 3))
     chosen = {
         "layer1": np.int32([1, 3]),
         "layer2": np.int32([0, 2, 7]),
@@ -111,9 +111,9 @@ def test_features_are_those_of_the_backbone():
     def both(v, x):
         ours = features.choose(features.maps(v, x, jnp.float32), chosen)
         network = features._network(("layer1", "layer2", "layer4"))
-        return ours, network.apply(v, imagenet_normalise(x), False)
+        return ours, network.apply(v, imagenet_normalize(x), False)
 
-    (fine, coarse), raw = both(variables, pictures)
+    (fine, coarse), raw = both(variables, images)
     assert fine.shape == (2, 16, 24, 5) and coarse.shape == (2, 4, 6, 4)
     np.testing.assert_allclose(fine[..., :2], raw["layer1"][..., [1, 3]], atol=1e-6)
     # Corners stay where they are.
@@ -122,7 +122,7 @@ def test_features_are_those_of_the_backbone():
     expected = raw["layer4"][:, :, ::2][..., [5, 6, 30, 31]]
     np.testing.assert_allclose(coarse[:, ::3, ::5], expected, atol=1e-5)
     with pytest.raises(AnojaxError, match=r"48 x 96 px .* multiples of 32"):
-        features.maps(variables, pictures[:, :48], jnp.float32)
+        features.maps(variables, images[:, :48], jnp.float32)
 
 
 def test_it_looks_at_anomalies_before_the_first_step():
@@ -135,7 +135,7 @@ def test_it_looks_at_anomalies_before_the_first_step():
     def measured(batch):
         out, known = TASK.draw(key, batch), state.statistics["backbone"]
         a = TASK.features.maps(known, out.image, jnp.float32)
-        b = TASK.features.maps(known, batch.pictures, jnp.float32)
+        b = TASK.features.maps(known, batch.images, jnp.float32)
         found = {n: selection_losses(a[n], b[n], out.mask) for n in a}
         return found, out.anomalous
 
@@ -200,7 +200,7 @@ def test_no_gradient_comes_from_the_ranking():
     assert not np.asarray(by_ranking).any() and np.asarray(by_residual).all()
 
 
-def test_the_head_sees_raw_residuals_ranked_by_normalised_ones():
+def test_the_head_sees_raw_residuals_ranked_by_normalized_ones():
     """A fresh network restores zero, so that residuals are squares of the features;
     running statistics take nine tenths of the batch's."""
     network = RealnetNetwork(
@@ -227,10 +227,10 @@ def test_the_head_sees_raw_residuals_ranked_by_normalised_ones():
     square = np.concatenate([fine, coarse], -1)
     mean, var = square.mean((0, 1, 2)), square.var((0, 1, 2))
     ranking = (square - mean) / np.sqrt(var + 1e-5)
-    for picture, found in enumerate(chosen):
-        peaks = np.argsort(-ranking[picture].max((0, 1)))[:3]
-        means = np.argsort(-ranking[picture].mean((0, 1)))[:3]
-        expected = square[picture][..., [*peaks, *means]]
+    for sample_image, found in enumerate(chosen):
+        peaks = np.argsort(-ranking[sample_image].max((0, 1)))[:3]
+        means = np.argsort(-ranking[sample_image].mean((0, 1)))[:3]
+        expected = square[sample_image][..., [*peaks, *means]]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(after["mean"], 0.9 * mean, rtol=1e-4)
     np.testing.assert_allclose(after["var"], 0.1 + 0.9 * var, rtol=1e-4)
@@ -254,7 +254,7 @@ def conv(a, b, kernel=3):
 
 
 def block(a, b, up=False):
-    """Normalisation and convolution; another one or two ways up, or a shortcut."""
+    """Normalization and convolution; another one or two ways up, or a shortcut."""
     ways = 2 * conv(a, a, 4) if up else 0
     return 2 * a + conv(a, b) + ways + (conv(a, b, 1) if a != b else 0)
 
@@ -337,7 +337,7 @@ def test_the_loss_is_that_of_the_paper():
     @jax.jit
     def run(params, statistics, batch):
         known = TASK.features
-        maps = known.maps(statistics["backbone"], batch.pictures, jnp.float32)
+        maps = known.maps(statistics["backbone"], batch.images, jnp.float32)
         normal = known.choose(maps, statistics["selection"])
         out = TASK.draw(KEY, batch, clean_share=0.5)
         _, (_, found) = TASK.loss(params, statistics, KEY, batch, Reduce())
@@ -402,7 +402,7 @@ def test_detector(trained):
 
 
 def test_ready_anomalies_are_taken():
-    """They bring their normal picture along; nothing is painted, and no bank needed."""
+    """They bring their normal image along; nothing is painted, and no bank needed."""
     task = dataclasses.replace(TASK, synth=Realnet())
     image, state = BATCH.inputs.image, random_state()
     mask = np.zeros_like(image)

@@ -17,7 +17,7 @@ BATCH = 24
 
 @pytest.fixture(scope="module")
 def examples():
-    """Normal pictures, and other ones to cut from: levels 0..255 over 255."""
+    """Normal images, and other ones to cut from: levels 0..255 over 255."""
     rng = np.random.default_rng(0)
     image = rng.integers(90, 110, (BATCH, 96, 80, 3))
     source = rng.integers(150, 170, (BATCH, 96, 80, 3))
@@ -25,7 +25,7 @@ def examples():
 
 
 def run(synth, examples, seed=0, **fields):
-    """One picture after the other, so that only the drawn branches are computed."""
+    """One image after the other, so that only the drawn branches are computed."""
     keys = jax.random.split(jax.random.key(seed), BATCH)
 
     @jax.jit
@@ -58,7 +58,7 @@ def test_pixels_outside_the_mask_keep_their_bits(drawn, examples):
     assert drawn.mask.mean() > 0.005
 
 
-def test_pictures_have_eight_bits(drawn):
+def test_images_have_eight_bits(drawn):
     levels = drawn.image * 255
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-3)
 
@@ -68,7 +68,7 @@ def test_a_hard_copy_without_jitter_shows_the_source(examples):
     out = run(synth, examples)
     inside = out.image[np.broadcast_to(out.mask > 0, out.image.shape)] * 255
     assert inside.min() > 149.5 and inside.max() < 169.5
-    # Cut out in one piece: neighbours in the defect are neighbours in the source.
+    # Cut out in one piece: neighbors in the defect are neighbors in the source.
     y, x = np.argwhere(out.mask[0, :, :-1, 0] * out.mask[0, :, 1:, 0] > 0)[0]
     pair, source = out.image[0, y, x : x + 2], np.asarray(examples[1])[0]
     pairs = np.stack([source[:, :-1], source[:, 1:]], axis=2)
@@ -84,7 +84,7 @@ def test_box_of_a_patch_has_the_size_of_the_law(examples):
     assert 0.4 < filled.mean() < 0.65
 
 
-def test_scars_are_small_and_scale_with_the_picture(examples):
+def test_scars_are_small_and_scale_with_the_image(examples):
     out = run(Reb(maker="bezier_scar_noise"), examples)
     longest = np.hypot(21, 30) * 80 / 256
     assert max(out.aux["height"].max(), out.aux["width"].max()) <= longest + 2
@@ -110,7 +110,7 @@ def test_smoothing_fades_inside_the_mask(examples):
     assert 0.02 < (inside < 0.5).mean() < 0.5
 
 
-def test_centre_lies_on_the_foreground_and_mask_inside(examples):
+def test_center_lies_on_the_foreground_and_mask_inside(examples):
     foreground = np.zeros((96, 80, 1), np.float32)
     foreground[70:, 50:] = 1
     out = run(Reb(), examples, foreground=jnp.asarray(foreground))
@@ -147,7 +147,7 @@ def test_noise_needs_no_source_but_copies_do(key):
     image = jnp.full((48, 64, 1), 0.5)
     out = Reb(maker="bezier_noise").apply({}, key, Inputs(image=image))
     assert out.image.shape == image.shape and bool(out.anomalous)
-    with pytest.raises(MissingInput, match="another normal picture"):
+    with pytest.raises(MissingInput, match="another normal image"):
         Reb().apply({}, key, Inputs(image=image))
 
 

@@ -1,4 +1,4 @@
-"""RIAD: the holes, putting pictures together from inpainted ones, and training."""
+"""RIAD: the holes, putting images together from inpainted ones, and training."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label, uniform_filter
 from scipy.stats import ks_2samp
-from task_checks import assert_same_step, examples, first_state, grey_pictures, train
+from task_checks import assert_same_step, examples, first_state, gray_images, train
 
 import anojax
 from anojax.detector import score_batch
@@ -33,7 +33,7 @@ from anojax.types import Controls, Inputs, Synthesis
 N = 24
 
 
-def pictures(shape=(48, 40, 3), n=N):
+def normal_images(shape=(48, 40, 3), n=N):
     return np.random.default_rng(0).random((n, *shape), dtype=np.float32)
 
 
@@ -44,8 +44,8 @@ def draw(synth, images, foreground=None, **controls):
     return jax.tree.map(np.asarray, run({}, 0, np.arange(len(images)), inputs))
 
 
-def test_removed_cells_are_grey_and_the_rest_keeps_its_bits():
-    images = pictures()
+def test_removed_cells_are_gray_and_the_rest_keeps_its_bits():
+    images = normal_images()
     out = draw(Riad(), images)
     expected = np.where(out.mask > 0, np.float32(0.5), images)
     np.testing.assert_array_equal(out.image, expected)
@@ -59,7 +59,7 @@ def test_removed_cells_are_grey_and_the_rest_keeps_its_bits():
 
 
 def test_the_removed_cells_are_the_first_set_of_training():
-    synth, images = Riad(), pictures()
+    synth, images = Riad(), normal_images()
     out = draw(synth, images)
     keys = jax.vmap(lambda i: example_key(method_key(0, "riad"), i))(np.arange(N))
     sets = jax.jit(jax.vmap(partial(synth.partition, shape=(48, 40))))(keys)
@@ -70,7 +70,7 @@ def test_the_removed_cells_are_the_first_set_of_training():
 def test_area_is_that_of_the_foreground(area):
     foreground = np.zeros((N, 48, 40, 1), np.float32)
     foreground[:, 5:45, 7:36] = 1
-    out = draw(Riad(cells_px=(2, 4), fill=0.0), pictures(), foreground, area=area)
+    out = draw(Riad(cells_px=(2, 4), fill=0.0), normal_images(), foreground, area=area)
     removed = out.mask.sum((1, 2, 3))
     assert np.abs(removed - area * 40 * 29).max() <= 8  # half a cell of 4 x 4
     assert not (out.mask * (1 - foreground)).any()
@@ -82,11 +82,11 @@ def test_without_a_size_there_is_nothing_to_draw():
         Riad(cells_px=())
 
 
-def test_pictures_are_put_together_from_what_was_not_seen(key):
+def test_images_are_put_together_from_what_was_not_seen(key):
     shape = (20, 33)
     sets = jax.random.randint(key, (2, *shape), 0, 3)
-    picture = jax.random.uniform(key, (2, *shape, 3))
-    holes = remove(picture, sets, parts=3, fill=0.25)
+    sample_image = jax.random.uniform(key, (2, *shape, 3))
+    holes = remove(sample_image, sets, parts=3, fill=0.25)
     assert holes.shape == (6, *shape, 3)
     # A network that copies leaves the fill, one that ignores its input leaves that.
     np.testing.assert_array_equal(assemble(holes, sets, parts=3), 0.25)
@@ -94,9 +94,9 @@ def test_pictures_are_put_together_from_what_was_not_seen(key):
     np.testing.assert_array_equal(assemble(constant, sets, parts=3), -0.5)
     each = np.asarray(holes).reshape(2, 3, *shape, 3)
     for part in range(3):
-        inside = np.broadcast_to((sets == part)[..., None], picture.shape)
+        inside = np.broadcast_to((sets == part)[..., None], sample_image.shape)
         assert (each[:, part][inside] == 0.25).all()
-        np.testing.assert_array_equal(each[:, part][~inside], picture[~inside])
+        np.testing.assert_array_equal(each[:, part][~inside], sample_image[~inside])
 
 
 def test_parameters_of_the_paper():
@@ -116,7 +116,7 @@ TASK = RiadTask(
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(TASK, examples(grey_pictures()), steps=TASK.steps)
+    return train(TASK, examples(gray_images()), steps=TASK.steps)
 
 
 def test_loss_falls(trained):
@@ -128,23 +128,23 @@ def test_loss_falls(trained):
 
 
 def test_eight_devices_equal_one():
-    batch = examples(grey_pictures())
+    batch = examples(gray_images())
     assert_same_step(*(train(TASK, batch, devices=n) for n in (1, 8)))
 
 
-def test_gradient_is_finite_on_flat_pictures():
-    state, log = train(TASK, examples(np.full_like(grey_pictures(), 128)))
+def test_gradient_is_finite_on_flat_images():
+    state, log = train(TASK, examples(np.full_like(gray_images(), 128)))
     assert np.isfinite(log[0]["gradient_norm"])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
 def test_detector_compares_edges():
-    """A silent network paints mid grey everywhere, so that all edges are missing."""
+    """A silent network paints mid gray everywhere, so that all edges are missing."""
     detector = dataclasses.replace(TASK.detector(), smoothing_radius_px=1)
     assert detector == RiadDetector(TASK.synth, width=4, smoothing_radius_px=1)
     images = np.full((2, 32, 32, 1), 0.5, np.float32)
     images[1, 20:28, 4:12] = np.random.default_rng(0).random((8, 8, 1))
-    state = first_state(TASK, examples(grey_pictures()))
+    state = first_state(TASK, examples(gray_images()))
     silent = jax.tree.map(np.zeros_like, TASK.variables(state))
     maps, scores = map(np.asarray, score_batch(detector, silent, images))
     np.testing.assert_allclose(maps[0], 0, atol=1e-6)
@@ -158,7 +158,7 @@ def test_detector_compares_edges():
 
 
 def test_ready_anomalies_are_refused():
-    batch = examples(grey_pictures())
+    batch = examples(gray_images())
     one = np.zeros((8,), np.int32)
     image = batch.inputs.image
     batch = batch.replace(ready=Synthesis(image, image, image, one, one > 0))

@@ -1,4 +1,4 @@
-"""SimAD: cut and paste on the object, warped and recoloured."""
+"""SimAD: cut and paste on the object, warped and recolored."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ import pytest
 
 import anojax
 from anojax.errors import SettingError
-from anojax.methods.handcrafted.simad import COLOUR, GEOMETRIC, PATCH, SCAR, Simad
+from anojax.methods.handcrafted.simad import COLOR, GEOMETRIC, PATCH, SCAR, Simad
 
 SHAPE = (80, 96)
-PLAIN = Simad(geometric=(), colour=())
+PLAIN = Simad(geometric=(), color=())
 
 
 def _run(synth, image, *, n=100, masks=None, **controls):
-    """`n` draws on one picture, as numpy."""
+    """`n` draws on one image, as numpy."""
     many = jnp.broadcast_to(image, (n, *image.shape))
     if masks is not None:
         masks = jnp.broadcast_to(masks, (n, *masks.shape))
@@ -30,7 +30,7 @@ def _run(synth, image, *, n=100, masks=None, **controls):
 
 @pytest.fixture(scope="module")
 def codes():
-    """A picture in which every pixel says where it is, ``[80, 96, 3]``."""
+    """An image in which every pixel says where it is, ``[80, 96, 3]``."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(np.float32)
     return jnp.asarray(np.stack([y / 80, x / 96, np.full_like(y, 0.5)], -1))
 
@@ -73,7 +73,7 @@ def test_cut_and_paste_stay_on_the_object(codes, disc):
     out = _run(PLAIN, codes, masks=disc)
     on = np.asarray(disc)
     assert out.anomalous.all() and not (out.mask * (1 - on)).any()
-    # The picture codes its own coordinates: what was pasted came from the object.
+    # The image codes its own coordinates: what was pasted came from the object.
     for image, mask in zip(out.image, out.mask[..., 0] > 0, strict=True):
         y = np.round(image[mask][:, 0] * 80).astype(int)
         x = np.round(image[mask][:, 1] * 96).astype(int)
@@ -84,11 +84,11 @@ def test_cut_and_paste_stay_on_the_object(codes, disc):
 
 def test_switches_act_one_by_one(codes, disc):
     anywhere = _run(
-        Simad(object_paste=False, geometric=(), colour=()), codes, masks=disc
+        Simad(object_paste=False, geometric=(), color=()), codes, masks=disc
     )
     off = (anywhere.mask * (1 - np.asarray(disc))).any((1, 2, 3))
     assert off.mean() > 0.3
-    free = _run(Simad(object_extract=False, geometric=(), colour=()), codes, masks=disc)
+    free = _run(Simad(object_extract=False, geometric=(), color=()), codes, masks=disc)
     assert not (free.mask * (1 - np.asarray(disc))).any()
     foreign = 0
     for image, mask in zip(free.image, free.mask[..., 0] > 0, strict=True):
@@ -99,7 +99,7 @@ def test_switches_act_one_by_one(codes, disc):
 
 
 def test_scaling_scales_the_area(codes):
-    out = _run(Simad(geometric=("scale",), colour=()), codes, n=200)
+    out = _run(Simad(geometric=("scale",), color=()), codes, n=200)
     plain = _run(PLAIN, codes, n=200)
     ratio = out.mask.sum((1, 2, 3)) / plain.mask.sum((1, 2, 3))
     # U(0.7, 1.3) squared.
@@ -108,7 +108,7 @@ def test_scaling_scales_the_area(codes):
 
 
 def test_flip_reverses_the_content(codes):
-    out = _run(Simad(geometric=("flip_x",), colour=()), codes, n=10)
+    out = _run(Simad(geometric=("flip_x",), color=()), codes, n=10)
     for image, mask in zip(out.image, out.mask[..., 0] > 0, strict=True):
         y, x = np.argwhere(mask)[0]
         w = mask.any(0).sum()
@@ -118,7 +118,7 @@ def test_flip_reverses_the_content(codes):
 
 def test_squeeze_makes_scars_of_label_two():
     image = jnp.zeros((256, 256, 1))
-    out = _run(Simad(geometric=("squeeze",), colour=()), image, n=40)
+    out = _run(Simad(geometric=("squeeze",), color=()), image, n=40)
     assert (out.label == SCAR).all()
     area = out.mask.sum((1, 2, 3))
     assert 15 < area.min() and area.max() < 16 * 25 + 20 and 100 < area.mean() < 220
@@ -133,15 +133,15 @@ def test_one_or_two_operations(codes):
     assert set(out.label.tolist()) == {PATCH, SCAR}
 
 
-@pytest.mark.parametrize("operation", COLOUR)
-def test_each_colour_operation_changes_the_piece(operation):
+@pytest.mark.parametrize("operation", COLOR)
+def test_each_color_operation_changes_the_piece(operation):
     image = jnp.asarray(np.random.default_rng(0).random((48, 40, 3)), jnp.float32)
     plain = _run(PLAIN, image, n=6)
-    out = _run(Simad(geometric=(), colour=(operation,)), image, n=6)
+    out = _run(Simad(geometric=(), color=(operation,)), image, n=6)
     np.testing.assert_array_equal(out.mask, plain.mask)
     assert (np.abs(out.image - plain.image).max((1, 2, 3)) > 1e-3).all()
     assert out.image.min() >= 0 and out.image.max() <= 1
-    if operation == "greyscale":
+    if operation == "grayscale":
         inside = out.image[out.mask[..., 0] > 0]
         assert np.ptp(inside, axis=-1).max() < 1e-5
 
@@ -156,7 +156,7 @@ def test_area_is_that_of_the_pasted_piece(codes, disc):
 
 
 def test_aspect_and_angle_are_honoured(codes):
-    synth = Simad(geometric=("squeeze",), colour=())
+    synth = Simad(geometric=("squeeze",), color=())
     out = _run(synth, codes, n=20, area=0.05, aspect=0.5, angle=0.0)
     rows, columns = out.mask.any((2, 3)).sum(1), out.mask.any((1, 3)).sum(1)
     np.testing.assert_allclose(columns / rows, 0.5, atol=0.07)
@@ -169,5 +169,5 @@ def test_unknown_operations_are_named():
     with pytest.raises(SettingError, match="'swirl'; choose from rotate"):
         Simad(geometric=("swirl",))
     with pytest.raises(SettingError, match="'sepia'; choose from brightness"):
-        Simad(colour=("sepia",))
+        Simad(color=("sepia",))
     assert Simad().geometric == GEOMETRIC

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
-from task_checks import assert_same_step, examples, first_state, grey_pictures, train
+from task_checks import assert_same_step, examples, first_state, gray_images, train
 
 import anojax
 from anojax.config import load
@@ -45,7 +45,7 @@ def test_standard_deviation_of_the_process():
     assert float(noise_std(1e-5, 25.0)) == pytest.approx(exact, rel=1e-6)
 
 
-def test_perturbed_pictures_lie_on_a_thin_shell():
+def test_perturbed_images_lie_on_a_thin_shell():
     image = np.full((2, 192, 192, 3), 0.5, np.float32)
     moved = 2 * (probe(image).image - image)  # in [-1, 1], where nothing was clipped
     length = np.sqrt((moved**2).sum((1, 2, 3)))
@@ -72,8 +72,8 @@ V = STD**2
 def left_over(score, x, draws):
     """e for many draws of the noise, where the network is ``std * score``."""
     noise = jax.random.normal(jax.random.key(1), (draws, *x.shape))
-    picture = jnp.broadcast_to(x, noise.shape)
-    found = residual(lambda z: STD * score(z), picture, noise, STD)
+    sample_image = jnp.broadcast_to(x, noise.shape)
+    found = residual(lambda z: STD * score(z), sample_image, noise, STD)
     return np.asarray(found, np.float64)
 
 
@@ -86,15 +86,15 @@ def test_score_of_a_normal_law(distance):
     np.testing.assert_allclose((e**2).mean(0), expected, rtol=0.02)
 
 
-def test_score_of_a_single_picture():
-    """All normal pictures are one: any other is taken to it, whatever the noise."""
+def test_score_of_a_single_image():
+    """All normal images are one: any other is taken to it, whatever the noise."""
     mean, x = jnp.linspace(-1, 1, 12), jnp.zeros(12)
     e = left_over(lambda z: (mean[None] - z) / V, x, 5)
     np.testing.assert_allclose(e, np.broadcast_to(mean - x, e.shape), atol=1e-5)
 
 
 def test_score_of_a_subspace():
-    """The error grows with the distance from where normal pictures lie."""
+    """The error grows with the distance from where normal images lie."""
     d, inside, draw = 40, 12, np.random.default_rng(0)
     basis, _ = np.linalg.qr(draw.normal(size=(d, d)))
     across = jnp.asarray(basis[:, inside:] @ basis[:, inside:].T, jnp.float32)
@@ -185,7 +185,7 @@ TASK = SprTask(
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(TASK, examples(grey_pictures()), steps=TASK.steps)
+    return train(TASK, examples(gray_images()), steps=TASK.steps)
 
 
 def test_loss_falls(trained):
@@ -198,7 +198,7 @@ def test_loss_falls(trained):
 
 
 def test_frequencies_stay_as_they_are(trained):
-    batch = examples(grey_pictures())
+    batch = examples(gray_images())
     draw = jax.jit(lambda key: TASK.init(key, batch).statistics["frequencies"])
     drawn = np.asarray(draw(jax.random.key(0)))
     assert drawn.shape == (8,) and 10 < drawn.std() < 60
@@ -215,13 +215,13 @@ def test_average_follows_closely_at_first(trained):
     far = lambda tree: np.abs(tree["head"]["kernel"]).mean()  # noqa: E731
     moved = jax.tree.map(lambda a, b: a - b, state.ema, state.params)
     # A decay of 0.9999 would still be at the random beginning.
-    begun = first_state(TASK, examples(grey_pictures()))
+    begun = first_state(TASK, examples(gray_images()))
     start = jax.tree.map(lambda a, b: a - b, begun.ema, state.params)
     assert far(moved) < 0.3 * far(start)
 
 
 def test_eight_devices_equal_one():
-    batch = examples(grey_pictures())
+    batch = examples(gray_images())
     assert_same_step(*(train(TASK, batch, devices=n) for n in (1, 8)))
 
 
@@ -245,7 +245,7 @@ def test_schedule_of_the_paper():
 
 
 def test_ready_anomalies_are_refused():
-    batch = examples(grey_pictures())
+    batch = examples(gray_images())
     one = np.zeros((8,), np.int32)
     image = batch.inputs.image
     batch = batch.replace(ready=Synthesis(image, image, image, one, one > 0))

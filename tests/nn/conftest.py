@@ -1,4 +1,4 @@
-"""Variables without compiling an initialisation."""
+"""Variables without compiling an initialization."""
 
 import jax
 import numpy as np

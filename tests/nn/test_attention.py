@@ -16,7 +16,7 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
-def normalised(x, groups, eps, scale, bias):
+def normalized(x, groups, eps, scale, bias):
     b, h, w, c = x.shape
     x = np.asarray(x).astype(np.float64).reshape(b, h * w, groups, c // groups)
     mean, var = x.mean((1, 3), keepdims=True), x.var((1, 3), keepdims=True)
@@ -27,7 +27,7 @@ def by_formula(x, params, heads, groups=None, eps=1e-5):
     b, h, w, c = x.shape
     y = x
     if groups is not None:
-        y = normalised(
+        y = normalized(
             x, groups, eps, *(params["group_norm"][k] for k in ("scale", "bias"))
         )
     y = y.reshape(b, h * w, c)
@@ -88,7 +88,7 @@ def test_group_norm_with_a_large_mean(filled):
     """Two passes: a mean of 1000 standard deviations costs no accuracy."""
     norm, x = GroupNorm(groups=4, eps=1e-5), jnp.array(X + np.float32(1000))
     variables = filled(norm, x)
-    expected = normalised(
+    expected = normalized(
         x, 4, 1e-5, *(variables["params"][k] for k in ("scale", "bias"))
     )
     np.testing.assert_allclose(norm.apply(variables, x), expected, atol=2e-3)
@@ -104,5 +104,5 @@ def test_group_norm_computes_in_float32(filled):
     assert found.dtype == jnp.bfloat16
     exact = np.float32(x)
     scale, bias = (variables["params"][k] for k in ("scale", "bias"))
-    expected = normalised(exact, 4, 1e-5, scale, bias)
+    expected = normalized(exact, 4, 1e-5, scale, bias)
     np.testing.assert_allclose(np.float32(found), expected, rtol=1e-2, atol=1e-2)

@@ -50,5 +50,5 @@ def test_silent_features_do_no_harm():
 
 
 def test_equal_features_have_no_density():
-    with pytest.raises(AnojaxError, match="features of all 3 pictures are equal"):
+    with pytest.raises(AnojaxError, match="features of all 3 images are equal"):
         fit_gaussian(np.ones((3, 4), np.float32))

@@ -25,7 +25,7 @@ TINY = adm_config(
 
 
 def inputs():
-    """Pictures, time steps and classes."""
+    """Images, time steps and classes."""
     x = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
     return jnp.array(x), jnp.array([10, 900]), jnp.array([0, 2])
 
@@ -188,7 +188,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_receptive_field(name, monkeypatch):
-    """Positive weights and no normalisation: gradients reach exactly that far."""
+    """Positive weights and no normalization: gradients reach exactly that far."""
     settings, published = FIELDS[name]
     plain = {
         "attention_at": (),
@@ -205,8 +205,8 @@ def test_receptive_field(name, monkeypatch):
         return  # the formula is the same, the check would be slow
     monkeypatch.setattr(Part, "norm", lambda self, name: lambda x: x)
     network, multiple = UNet2D(config=config), config.side_multiple
-    centre = (size // multiple + 1) * multiple
-    x = jnp.full((1, multiple, 2 * centre, 1), 0.5)
+    center = (size // multiple + 1) * multiple
+    x = jnp.full((1, multiple, 2 * center, 1), 0.5)
     t = jnp.ones((1,))
     shapes = jax.eval_shape(network.init, jax.random.key(0), x, t)
     weights = jax.tree.map(
@@ -222,13 +222,13 @@ def test_receptive_field(name, monkeypatch):
 
         return jax.grad(out)(x).sum((0, 1, 3))
 
-    found = np.asarray(reach(centre + jnp.arange(multiple))) != 0
+    found = np.asarray(reach(center + jnp.arange(multiple))) != 0
     assert not found[:, [0, -1]].any()
     widths = [np.flatnonzero(row)[[0, -1]] @ (-1, 1) + 1 for row in found]
     assert max(widths) == size
 
 
-def test_attention_sees_the_whole_picture():
+def test_attention_sees_the_whole_image():
     assert receptive_field_px(TINY) is None
     assert (
         receptive_field_px(
@@ -309,13 +309,13 @@ def test_configuration_as_a_dictionary():
 
 def test_calls_that_do_not_fit(key):
     x, t, labels = inputs()
-    for picture, classes, said in (
+    for sample_image, classes, said in (
         (x[:, :7], labels, "7 x 12 px.*multiples of 2"),
         (x[..., :1], labels, "takes 3 channels, not 1"),
         (x, None, "class_labels is None"),
     ):
         with pytest.raises(AnojaxError, match=said):
-            UNet2D(config=TINY).init(key, picture, t, classes)
+            UNet2D(config=TINY).init(key, sample_image, t, classes)
     bare = UNet2D(config=dataclasses.replace(TINY, num_class_embeds=None))
     with pytest.raises(AnojaxError, match="to a network without classes"):
         bare.init(key, x, t, labels)

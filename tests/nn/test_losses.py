@@ -211,7 +211,7 @@ def test_msgms(pair):
         msgms(a[:, :6], b[:, :6])
 
 
-def test_gradients_are_finite_on_flat_pictures():
+def test_gradients_are_finite_on_flat_images():
     flat = jnp.full((1, 8, 8, 1), 0.5)
 
     def total(a, b):

@@ -9,7 +9,7 @@ from anojax.nn.resnet import (
     ARCHITECTURES,
     ResNet,
     ResNetAutoencoder,
-    imagenet_normalise,
+    imagenet_normalize,
 )
 
 PARAMETERS = {
@@ -88,10 +88,10 @@ def test_autoencoder_sees_its_input(key, filled):
     assert np.abs(y[0] - y[1]).max() > 1e-3
 
 
-def test_imagenet_normalisation(picture):
-    image = imagenet_normalise(jnp.asarray(picture))
-    expected = (picture - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+def test_imagenet_normalisation(sample_image):
+    image = imagenet_normalize(jnp.asarray(sample_image))
+    expected = (sample_image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(image, expected, atol=1e-5)
-    grey = imagenet_normalise(jnp.full((2, 4, 5, 1), 0.5))
-    assert grey.shape == (2, 4, 5, 3)
-    np.testing.assert_allclose(grey[..., 1], (0.5 - 0.456) / 0.224, atol=1e-6)
+    gray = imagenet_normalize(jnp.full((2, 4, 5, 1), 0.5))
+    assert gray.shape == (2, 4, 5, 3)
+    np.testing.assert_allclose(gray[..., 1], (0.5 - 0.456) / 0.224, atol=1e-6)

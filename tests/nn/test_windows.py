@@ -1,4 +1,4 @@
-"""Windows of a picture, and the map from their values."""
+"""Windows of an image, and the map from their values."""
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,12 @@ def test_starts_cover_the_side(side, window, stride):
     assert columns.tolist() == [0]
 
 
-def picture(shape=(20, 30, 2)):
+def sample_image(shape=(20, 30, 2)):
     return np.random.default_rng(0).random(shape).astype(np.float32)
 
 
 def test_cut():
-    image = picture()
+    image = sample_image()
     _, columns = starts((20, 30), (6, 8), (5, 5))
     found = cut(jnp.asarray(image), np.int32(3), columns, (6, 8))
     for window, x in zip(found, columns, strict=True):
@@ -33,14 +33,14 @@ def test_cut():
 
 
 def test_tiles_hold_every_pixel():
-    images = picture((2, 12, 16, 1))
+    images = sample_image((2, 12, 16, 1))
     found = tiles(jnp.asarray(images), part_of((12, 16), 0.5))
     assert found.shape == (8, 6, 8, 1)
     np.testing.assert_array_equal(np.sort(found, None), np.sort(images, None))
 
 
 def test_random_windows_are_the_same_for_all_and_reach_the_borders(key):
-    image = jnp.asarray(picture())
+    image = jnp.asarray(sample_image())
     pair = image, None, image[..., :1]
     draw = jax.jit(jax.vmap(lambda k: random_window(k, pair, (16, 28))))
     found, nothing, part = draw(jax.random.split(key, 60))

@@ -10,26 +10,28 @@ import pytest
 from anojax.ops import color
 
 
-def test_luma_of_grey_is_grey(picture):
-    grey = jnp.asarray(picture[..., :1])
-    np.testing.assert_array_equal(color.luma(grey), grey)
-    weights = picture @ np.array([0.299, 0.587, 0.114], np.float32)
+def test_luma_of_gray_is_gray(sample_image):
+    gray = jnp.asarray(sample_image[..., :1])
+    np.testing.assert_array_equal(color.luma(gray), gray)
+    weights = sample_image @ np.array([0.299, 0.587, 0.114], np.float32)
     np.testing.assert_allclose(
-        color.luma(jnp.asarray(picture))[..., 0], weights, atol=1e-6
+        color.luma(jnp.asarray(sample_image))[..., 0], weights, atol=1e-6
     )
 
 
-def test_hue_turns_as_colorsys(picture):
+def test_hue_turns_as_colorsys(sample_image):
     for turns in (-0.1, 0.03, 0.4):
-        ours = color.join(color.adjust_hue(color.split(jnp.asarray(picture)), turns))
+        ours = color.join(
+            color.adjust_hue(color.split(jnp.asarray(sample_image)), turns)
+        )
         for y, x in ((0, 0), (13, 40), (50, 7), (63, 79)):
-            h, s, v = colorsys.rgb_to_hsv(*picture[y, x].tolist())
+            h, s, v = colorsys.rgb_to_hsv(*sample_image[y, x].tolist())
             expected = colorsys.hsv_to_rgb((h + turns) % 1.0, s, v)
             np.testing.assert_allclose(ours[y, x], expected, atol=1e-5)
 
 
-def test_identity_factors_change_nothing(picture):
-    for image in (jnp.asarray(picture), jnp.asarray(picture[..., :1])):
+def test_identity_factors_change_nothing(sample_image):
+    for image in (jnp.asarray(sample_image), jnp.asarray(sample_image[..., :1])):
         for adjust in (
             color.adjust_brightness,
             color.adjust_contrast,
@@ -41,21 +43,21 @@ def test_identity_factors_change_nothing(picture):
         np.testing.assert_allclose(out, image, atol=1e-6)
 
 
-def test_contrast_takes_the_mean_where_it_is_told(picture):
+def test_contrast_takes_the_mean_where_it_is_told(sample_image):
     weights = np.zeros((64, 80), np.float32)
     weights[10:20, 30:50] = 1
-    planes, weights = color.split(jnp.asarray(picture)), jnp.asarray(weights)
+    planes, weights = color.split(jnp.asarray(sample_image)), jnp.asarray(weights)
     flat = color.join(color.adjust_contrast(planes, 0.0, weights=weights))
-    mean = np.asarray(color.luma(jnp.asarray(picture)))[10:20, 30:50].mean()
+    mean = np.asarray(color.luma(jnp.asarray(sample_image)))[10:20, 30:50].mean()
     np.testing.assert_allclose(flat, mean, atol=1e-5)
 
 
-def test_jitter_of_zero_is_the_image(key, picture):
-    image = jnp.asarray(picture)
+def test_jitter_of_zero_is_the_image(key, sample_image):
+    image = jnp.asarray(sample_image)
     assert color.jitter(key, image) is image
 
 
-def test_jitter_draws_within_its_ranges(picture):
+def test_jitter_draws_within_its_ranges(sample_image):
     flat = jnp.full((4, 4, 1), 0.5)
     keys = jax.random.split(jax.random.key(1), 400)
 
@@ -82,8 +84,8 @@ def test_jitter_uses_every_order():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_jitter_stays_in_range_under_vmap_and_jit(channels, picture):
-    image = jnp.asarray(picture[..., :channels])
+def test_jitter_stays_in_range_under_vmap_and_jit(channels, sample_image):
+    image = jnp.asarray(sample_image[..., :channels])
     options = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
     def one(key):

@@ -1,4 +1,4 @@
-"""8-bit colour spaces against OpenCV."""
+"""8-bit color spaces against OpenCV."""
 
 import cv2
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ BACK = {
 
 @pytest.fixture(scope="module")
 def levels():
-    """A grid through the whole cube and random colours, ``[n, 1, 3]`` uint8."""
+    """A grid through the whole cube and random colors, ``[n, 1, 3]`` uint8."""
     steps = np.linspace(0, 255, 18).astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 1, 3)
     some = np.random.default_rng(0).integers(0, 256, (20000, 1, 3), np.uint8)
@@ -62,7 +62,7 @@ def test_spaces_follow_opencv(space, levels):
     expected = cv2.cvtColor(levels, CODES[space][0])
     circular = space in ("HSV", "HLS")
     _compare(there(_planes(levels)), expected, THERE[space], circular=circular)
-    # Back from changed brightness: colours that may lie outside the cube.
+    # Back from changed brightness: colors that may lie outside the cube.
     shift = np.random.default_rng(1).integers(-50, 51, len(levels))[:, None]
     expected[..., where] = np.clip(expected[..., where].astype(int) + shift, 0, 255)
     _compare(

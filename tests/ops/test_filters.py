@@ -11,20 +11,22 @@ from anojax.ops import filters
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
-def test_gaussian_equals_opencv(sigma, picture):
+def test_gaussian_equals_opencv(sigma, sample_image):
     expected = cv2.GaussianBlur(
-        picture, (13, 13), sigma, borderType=cv2.BORDER_REFLECT_101
+        sample_image, (13, 13), sigma, borderType=cv2.BORDER_REFLECT_101
     )
-    blur = jax.jit(lambda s: filters.gaussian_blur(jnp.asarray(picture), s, radius=6))
+    blur = jax.jit(
+        lambda s: filters.gaussian_blur(jnp.asarray(sample_image), s, radius=6)
+    )
     np.testing.assert_allclose(blur(jnp.float32(sigma)), expected, atol=2e-6)
 
 
-def test_gaussian_of_zero_is_the_identity(picture):
-    out = filters.gaussian_blur(jnp.asarray(picture), 0.0, radius=3)
-    np.testing.assert_array_equal(out, picture)
+def test_gaussian_of_zero_is_the_identity(sample_image):
+    out = filters.gaussian_blur(jnp.asarray(sample_image), 0.0, radius=3)
+    np.testing.assert_array_equal(out, sample_image)
 
 
-def test_gaussian_keeps_constants_and_grey():
+def test_gaussian_keeps_constants_and_gray():
     image = jnp.full((17, 23, 1), 0.3)
     out = filters.gaussian_blur(image, 1.7, radius=5)
     np.testing.assert_allclose(out, image, atol=1e-6)

@@ -11,7 +11,7 @@ from anojax.ops import lookup
 
 @pytest.fixture(scope="module", params=[1, 3])
 def levels(request):
-    """An 8-bit picture that uses part of the range unevenly, ``[37, 53, c]``."""
+    """An 8-bit image that uses part of the range unevenly, ``[37, 53, c]``."""
     draws = np.random.default_rng(3).beta(2, 5, (37, 53, request.param))
     return (20 + 200 * draws).astype(np.uint8)
 
@@ -96,11 +96,11 @@ def test_brightness_and_contrast_equal_pillow(levels):
             _through(levels, lookup.brightness(factor)),
             _pillow(lambda i, f: ImageEnhance.Brightness(i).enhance(f), levels, factor),
         )
-        grey = levels[..., :1]
-        mean = float(int(grey.mean(dtype=np.float64) + 0.5))
+        gray = levels[..., :1]
+        mean = float(int(gray.mean(dtype=np.float64) + 0.5))
         np.testing.assert_array_equal(
-            _through(grey, lookup.contrast(factor, mean)),
-            _pillow(lambda i, f: ImageEnhance.Contrast(i).enhance(f), grey, factor),
+            _through(gray, lookup.contrast(factor, mean)),
+            _pillow(lambda i, f: ImageEnhance.Contrast(i).enhance(f), gray, factor),
         )
 
 
@@ -148,7 +148,7 @@ def test_a_composed_chain_equals_its_steps(levels):
     np.testing.assert_array_equal(lookup.apply_table(start, table), words)
 
 
-def test_flat_pictures_stay():
+def test_flat_images_stay():
     words = _words(np.full((8, 8, 1), 77, np.uint8))
     counts = lookup.histogram(words, channels=1)
     for table in (lookup.equalize(counts), lookup.autocontrast(counts)):

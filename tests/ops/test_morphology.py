@@ -12,7 +12,7 @@ from anojax.ops import morphology
 CV2_SHAPES = {"box": cv2.MORPH_RECT, "ellipse": cv2.MORPH_ELLIPSE}
 
 
-def random_picture(channels):
+def random_image(channels):
     return np.random.default_rng(3).random((37, 52, channels)).astype(np.float32)
 
 
@@ -27,7 +27,7 @@ def test_kernel_equals_opencv(size, shape):
 @pytest.mark.parametrize("size", [3, 5, 9])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_operations_equal_opencv(size, shape, channels):
-    picture = random_picture(channels)
+    sample_image = random_image(channels)
     element = cv2.getStructuringElement(CV2_SHAPES[shape], (size, size))
     pairs = {
         morphology.dilate: cv2.MORPH_DILATE,
@@ -36,16 +36,18 @@ def test_operations_equal_opencv(size, shape, channels):
         morphology.closed: cv2.MORPH_CLOSE,
     }
     for ours, theirs in pairs.items():
-        expected = cv2.morphologyEx(picture, theirs, element).reshape(picture.shape)
-        got = jax.jit(lambda p, f=ours: f(p, size=size, shape=shape))(picture)
+        expected = cv2.morphologyEx(sample_image, theirs, element).reshape(
+            sample_image.shape
+        )
+        got = jax.jit(lambda p, f=ours: f(p, size=size, shape=shape))(sample_image)
         np.testing.assert_array_equal(np.asarray(got), expected)
 
 
 def test_batched_equals_single():
-    pictures = jnp.stack([random_picture(1), 1 - random_picture(1)])
-    both = jax.vmap(lambda p: morphology.closed(p, size=5, shape="ellipse"))(pictures)
+    images = jnp.stack([random_image(1), 1 - random_image(1)])
+    both = jax.vmap(lambda p: morphology.closed(p, size=5, shape="ellipse"))(images)
     np.testing.assert_array_equal(
-        both[1], morphology.closed(pictures[1], size=5, shape="ellipse")
+        both[1], morphology.closed(images[1], size=5, shape="ellipse")
     )
 
 

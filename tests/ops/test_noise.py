@@ -143,14 +143,14 @@ def test_empty_masks_are_kept_redrawn_or_rescaled():
     rescaled, _ = empty_share(on_empty="rescale")
     assert 0.25 < kept < 0.5
     assert retried < 0.02
-    # A peak can still turn out of the picture or between two pixels.
+    # A peak can still turn out of the image or between two pixels.
     assert rescaled < kept / 2
     full = masks.sum((1, 2, 3)) > 0
     np.testing.assert_array_equal(again[full], masks[full])
 
 
-def test_normalised_fields_reach_the_threshold():
-    share, masks = empty_share(normalise=True, rotation="none")
+def test_normalized_fields_reach_the_threshold():
+    share, masks = empty_share(normalize=True, rotation="none")
     assert share == 0.0
     assert masks.mean() > 0.3
 
@@ -196,7 +196,7 @@ def test_a_mask_within_nothing_is_empty():
         assert float(mask.sum()) == 0.0
 
 
-def test_large_pictures_do_not_overflow(field):
+def test_large_images_do_not_overflow(field):
     # Last rows of a 20,000 pixel high strip, where i * r exceeds 2**19.
     y, x = np.mgrid[:20000, :2]
     got = field(ANGLES, jnp.array([32, 1]), (20000, 2))

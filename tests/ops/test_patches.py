@@ -27,28 +27,28 @@ def test_resized_crop_is_opencv_resize(size):
     assert error.max() < 0.8 and error.mean() < 0.28
 
 
-def test_centres_cover_their_range_evenly():
+def test_centers_cover_their_range_evenly():
     tries = jax.random.uniform(jax.random.key(0), (40000, 2))
-    out = np.asarray(patches.centres_within(tries, (3, 5), (10, 30)))
+    out = np.asarray(patches.centers_within(tries, (3, 5), (10, 30)))
     assert set(out[:, 0]) == set(range(3, 7)) and set(out[:, 1]) == set(range(5, 25))
     assert np.bincount(out[:, 0])[3:].std() < 150
     almost = jnp.full((1, 2), np.nextafter(np.float32(1), np.float32(0)))
-    top = patches.centres_within(almost, (1, 1), (10**6, 9))
+    top = patches.centers_within(almost, (1, 1), (10**6, 9))
     assert np.asarray(top).tolist() == [[10**6 - 2, 7]]
 
 
 def test_the_first_crop_with_enough_object_is_taken():
     mask = jnp.zeros((20, 20, 1)).at[10:, 10:].set(1)
-    centres = jnp.array([[3, 3], [9, 12], [15, 15], [19, 19]], jnp.int32)
+    centers = jnp.array([[3, 3], [9, 12], [15, 15], [19, 19]], jnp.int32)
     half = jnp.array([3, 2], jnp.int32)
     sums = integral_image(mask)
-    crop, good = patches.choose_crop(centres, half, (20, 20), sums=sums, least_frac=0.5)
+    crop, good = patches.choose_crop(centers, half, (20, 20), sums=sums, least_frac=0.5)
     assert [int(v) for v in crop] == [12, 13, 6, 4] and bool(good)
     crop, good = patches.choose_crop(
-        centres[:1], half, (20, 20), sums=sums, least_frac=0.5
+        centers[:1], half, (20, 20), sums=sums, least_frac=0.5
     )
     assert not bool(good)
-    crop, good = patches.choose_crop(centres[3:], half, (20, 20))
+    crop, good = patches.choose_crop(centers[3:], half, (20, 20))
     assert [int(v) for v in crop] == [16, 17, 4, 3] and bool(good)
 
 

@@ -19,7 +19,7 @@ def test_random_pixel_is_uniform_over_the_mask(key):
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(750)
 
 
-def test_random_pixel_without_a_mask_covers_the_picture(key):
+def test_random_pixel_without_a_mask_covers_the_image(key):
     draw = jax.vmap(lambda k: jnp.stack(placement.random_pixel(k, None, shape=(3, 2))))
     pixels = np.asarray(draw(jax.random.split(key, 300)))
     assert len(np.unique(pixels, axis=0)) == 6
@@ -33,11 +33,11 @@ def test_random_pixel_of_an_empty_mask_is_the_origin(key):
 
 
 @pytest.mark.parametrize(
-    ("centre", "size", "corner"),
+    ("center", "size", "corner"),
     [((5, 5), (3, 4), (4, 3)), ((0, 19), (6, 6), (0, 14)), ((9, 9), (12, 30), (0, 0))],
 )
-def test_box_around_is_pushed_inside(centre, size, corner):
-    y, x = (jnp.int32(c) for c in centre)
+def test_box_around_is_pushed_inside(center, size, corner):
+    y, x = (jnp.int32(c) for c in center)
     got = placement.box_around(y, x, *size, (11, 20))
     assert tuple(map(int, got)) == corner
 

@@ -19,13 +19,13 @@ def noise(*shape):
 
 
 def smooth(seed, side=96):
-    """A coloured byte picture with structure at several scales."""
+    """A colored byte image with structure at several scales."""
     rng = np.random.default_rng(seed)
-    picture = sum(
+    sample_image = sum(
         cv2.resize(rng.uniform(-90, 90, (n, n, 3)) / (i + 1), (side, side))
         for i, n in enumerate((3, 8, 24))
     )
-    return np.clip(picture + 128, 0, 255).astype(np.uint8)
+    return np.clip(sample_image + 128, 0, 255).astype(np.uint8)
 
 
 @partial(jax.jit, static_argnames=("mixed", "window"))
@@ -145,10 +145,10 @@ def test_erosion_is_seven_by_seven_and_zero_outside():
 def ellipses(rng, h, w):
     mask = np.zeros((h, w), np.uint8)
     for _ in range(3):
-        centre = [int(rng.integers(n // 4, 3 * n // 4 + 1)) for n in (w, h)]
+        center = [int(rng.integers(n // 4, 3 * n // 4 + 1)) for n in (w, h)]
         turn = float(rng.uniform(0, 180))
         cv2.ellipse(
-            mask, centre, (max(3, w // 5), max(3, h // 4)), turn, 0, 360, 255, -1
+            mask, center, (max(3, w // 5), max(3, h // 4)), turn, 0, 360, 255, -1
         )
     return mask
 
@@ -169,14 +169,14 @@ def test_agrees_with_opencv(mixed, shape):
         mask[[0, -1]] = mask[:, [0, -1]] = 0
         rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
         tight = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
-        centre = (
+        center = (
             int(x + tight[2] + (tight[3] - tight[2]) // 2),
             int(y + tight[0] + (tight[1] - tight[0]) // 2),
         )
         patch = np.ascontiguousarray(source[y : y + h, x : x + w])
         # Three channels: OpenCV 5.0.0 misreads masks with one.
         deep = np.repeat(mask[..., None], 3, 2)
-        expected = cv2.seamlessClone(patch, destination, deep, centre, mode)
+        expected = cv2.seamlessClone(patch, destination, deep, center, mode)
         weight = np.zeros((96, 96, 1), np.float32)
         weight[y : y + h, x : x + w, 0] = mask / 255
         out = clone(

@@ -15,7 +15,7 @@ def made(function, *arguments, **options):
     return np.asarray(jax.jit(lambda *a: function(*a, **options))(*arguments))
 
 
-def test_fractal_noise_is_normalised_and_falls_with_frequency(key):
+def test_fractal_noise_is_normalized_and_falls_with_frequency(key):
     raw = procedural.white(key, (65, 96))
     rough = made(procedural.fractal, raw, slope=0.5, coarsest=3.0)
     smooth = made(procedural.fractal, raw, slope=2.0, coarsest=3.0)
@@ -37,7 +37,7 @@ def test_stretched_noise_runs_along_its_angle(key, angle, along):
 
 
 @pytest.mark.parametrize("count", [4, 7])
-def test_cells_equal_a_nearest_neighbour_search(key, count):
+def test_cells_equal_a_nearest_neighbor_search(key, count):
     # Points near the middle of their cells: the two nearest lie in the 3 x 3 around.
     points = 0.35 + 0.3 * np.asarray(jax.random.uniform(key, (8, 8, 2)))
     y, x = procedural.grid((40, 40))
@@ -82,11 +82,11 @@ def test_boxes_are_negative_inside_and_exact_outside():
     np.testing.assert_allclose(got[~inside], nearest[~inside], atol=1e-6)
 
 
-def test_ramp_passes_through_its_colours():
-    colours = np.random.default_rng(0).random((4, 3)).astype(np.float32)
+def test_ramp_passes_through_its_colors():
+    colors = np.random.default_rng(0).random((4, 3)).astype(np.float32)
     value = jnp.asarray(np.array([[-1.0, 0.0, 1 / 3, 2 / 3, 1.0, 2.0]], np.float32))
-    got = made(procedural.ramp, value, jnp.asarray(colours))[0]
-    np.testing.assert_allclose(got, colours[[0, 0, 1, 2, 3, 3]], atol=1e-6)
+    got = made(procedural.ramp, value, jnp.asarray(colors))[0]
+    np.testing.assert_allclose(got, colors[[0, 0, 1, 2, 3, 3]], atol=1e-6)
 
 
 def test_light_brightens_the_slope_that_faces_it():

@@ -131,7 +131,7 @@ def test_turn_mask_equals_pillow(size, degrees):
     )
     assert (int(height), int(width)) == want.shape
     mismatch = np.asarray(got)[:height, :width, 0] != want
-    # Pixels whose centre falls between two others may round either way.
+    # Pixels whose center falls between two others may round either way.
     assert mismatch.mean() < 0.01
     assert float(got.sum()) == pytest.approx(want.sum(), abs=3)
 
@@ -156,8 +156,8 @@ def test_soft_edge_equals_opencv(radius):
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (3, 5), (1, 1)])
-def test_grid_shuffle_permutes_tiles(key, picture, grid):
-    image = jnp.asarray(picture)
+def test_grid_shuffle_permutes_tiles(key, sample_image, grid):
+    image = jnp.asarray(sample_image)
     got = np.asarray(shapes.grid_shuffle(key, image, grid=grid))
     h, w = 64 // grid[0], 80 // grid[1]
 
@@ -168,9 +168,9 @@ def test_grid_shuffle_permutes_tiles(key, picture, grid):
             for x in range(0, w * grid[1], w)
         )
 
-    assert tiles(got) == tiles(picture)
-    assert np.array_equal(got, picture) == (grid == (1, 1))
-    np.testing.assert_array_equal(got[h * grid[0] :], picture[h * grid[0] :])
+    assert tiles(got) == tiles(sample_image)
+    assert np.array_equal(got, sample_image) == (grid == (1, 1))
+    np.testing.assert_array_equal(got[h * grid[0] :], sample_image[h * grid[0] :])
 
 
 def test_grid_shuffle_says_when_the_grid_is_too_fine(key):

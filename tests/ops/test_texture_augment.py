@@ -15,7 +15,7 @@ apply_operator = jax.jit(texture_augment.apply_operator, static_argnums=0)
 
 @pytest.fixture(scope="module")
 def textures():
-    """A colour and a grey picture of 8-bit levels, ``[40, 52, c]``."""
+    """A color and a gray image of 8-bit levels, ``[40, 52, c]``."""
     noise = np.random.default_rng(5).integers(0, 256, (40, 52, 3), np.uint8)
     smooth = cv2.GaussianBlur(noise, (9, 9), 3).astype(np.float32)
     smooth = 255 * (smooth - smooth.min()) / np.ptp(smooth)
@@ -90,17 +90,17 @@ def test_a_chain_equals_its_steps(channels, textures):
         np.testing.assert_array_equal(chain, step)
 
 
-def test_hue_of_grey_does_nothing(key, textures):
+def test_hue_of_gray_does_nothing(key, textures):
     out = _apply(key, textures[1], "hue_saturation")
     np.testing.assert_allclose(out, textures[1], atol=1e-6)
 
 
-def test_brightness_of_grey_is_brightness_of_a_grey_pixel(textures):
-    grey = textures[1]
+def test_brightness_of_gray_is_brightness_of_a_gray_pixel(textures):
+    gray = textures[1]
     for seed in range(12):
         key = jax.random.key(seed)
-        colour = _apply(key, jnp.repeat(grey, 3, axis=-1), "brightness")
-        np.testing.assert_array_equal(_apply(key, grey, "brightness"), colour[..., 1:2])
+        color = _apply(key, jnp.repeat(gray, 3, axis=-1), "brightness")
+        np.testing.assert_array_equal(_apply(key, gray, "brightness"), color[..., 1:2])
 
 
 def test_rotation_follows_opencv(textures):

@@ -46,8 +46,8 @@ def test_counts_by_method(tmp_path):
     make_run(tmp_path)
     tallies = write(tmp_path)
     spot = tallies["spot"]
-    assert (spot.pictures, spot.empty, spot.redrawn) == (5, 1, 2)
-    assert spot.centre[0] == (0.5, 0.375) and len(spot.area) == 4
+    assert (spot.images, spot.empty, spot.redrawn) == (5, 1, 2)
+    assert spot.center[0] == (0.5, 0.375) and len(spot.area) == 4
 
 
 def test_the_page_is_self_contained_and_escaped(tmp_path):
@@ -68,7 +68,7 @@ def test_the_page_does_not_depend_on_when_it_was_made(tmp_path):
     assert (tmp_path / "report.html").read_bytes() == first
 
 
-def test_pictures_left_out_are_listed_once(tmp_path):
+def test_images_left_out_are_listed_once(tmp_path):
     make_run(tmp_path)
     entry = {"source": "/x/bad.png", "reason": "it is damaged"}
     write(tmp_path, [entry | {"method": m} for m in ("spot", "weave")])
@@ -83,5 +83,5 @@ def test_samples_spread_evenly_over_the_run(tmp_path):
     assert max(np.diff(ids)) < 60
 
 
-def test_a_method_without_pictures_says_so(tmp_path):
-    assert "no pictures" in html._histogram([], "area", True)
+def test_a_method_without_images_says_so(tmp_path):
+    assert "no images" in html._histogram([], "area", True)

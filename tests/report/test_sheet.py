@@ -40,23 +40,25 @@ def test_a_sheet_has_a_column_for_each_example():
 
 def test_a_gallery_has_methods_as_rows_and_products_as_columns():
     rows = {"a": [example(), example()], "b": [example(), example()]}
-    picture = sheet.gallery(rows, ["tile", "nut"], tile=50)
+    sample_image = sheet.gallery(rows, ["tile", "nut"], tile=50)
     one = sheet.gallery({"a": rows["a"]}, ["tile", "nut"], tile=50)
-    assert picture.height - one.height == 50 + sheet.GAP
-    assert picture.width == one.width
+    assert sample_image.height - one.height == 50 + sheet.GAP
+    assert sample_image.width == one.width
 
 
 def test_a_gallery_stays_below_half_a_megabyte_as_jpeg(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (112, 112, 3), "uint8")
     cell = sheet.Example("m", noise, noise, np.zeros((112, 112, 1), np.uint8))
-    picture = sheet.gallery({f"m{i}": [cell] * 6 for i in range(7)}, list("abcdef"))
-    sheet.save(picture, tmp_path / "g.jpg")
+    sample_image = sheet.gallery(
+        {f"m{i}": [cell] * 6 for i in range(7)}, list("abcdef")
+    )
+    sheet.save(sample_image, tmp_path / "g.jpg")
     assert (tmp_path / "g.jpg").stat().st_size < 1_000_000
     with Image.open(tmp_path / "g.jpg") as image:
-        assert image.format == "JPEG" and image.size == picture.size
+        assert image.format == "JPEG" and image.size == sample_image.size
 
 
-def test_an_unchanged_picture_has_a_black_difference():
+def test_an_unchanged_image_has_a_black_difference():
     normal = example().normal
     assert not np.asarray(sheet.difference(normal, normal, 30)).any()
 

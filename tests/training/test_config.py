@@ -29,18 +29,18 @@ from anojax.training.parallel import MeshJit, Pmap
     ],
 )
 def test_durations(duration, steps):
-    assert to_steps(duration, batch_size=8, pictures=200, total=1000) == steps
+    assert to_steps(duration, batch_size=8, images=200, total=1000) == steps
 
 
 @pytest.mark.parametrize("duration", ["soon", "3 weeks", "-5", "", "1.2.3", "10 %"])
 def test_durations_that_make_no_sense(duration):
     with pytest.raises(SettingError, match="length is"):
-        to_steps(duration, batch_size=8, pictures=200, what="length")
+        to_steps(duration, batch_size=8, images=200, what="length")
 
 
 def test_no_step_at_all():
     with pytest.raises(SettingError, match="no step at all"):
-        to_steps(0, batch_size=8, pictures=200)
+        to_steps(0, batch_size=8, images=200)
 
 
 def test_a_file_becomes_a_schedule():

@@ -80,7 +80,7 @@ def test_convolutions_in_closed_form():
     x, kernel = array(2, 10, 13, 6), array(3, 3, 6, 8)
     pairs = 2 * 2 * 6 * 8  # batch, channels in and out; two operations
     assert count(convolve(padding="VALID"), x, kernel) == pairs * 9 * 8 * 11
-    # Of three taps, the outer ones leave the picture once on each axis.
+    # Of three taps, the outer ones leave the image once on each axis.
     assert count(convolve(), x, kernel) == pairs * (3 * 10 - 2) * (3 * 13 - 2)
     strided = count(convolve(padding="VALID", stride=2), x, kernel)
     assert strided == pairs * (3 * 4) * (3 * 6)
@@ -215,7 +215,7 @@ class Twice(GradientTask):
         return {"w": jnp.ones((8, 8)), "v": jnp.ones((8, 8))}, {}
 
     def loss(self, params, statistics, key, batch, reduce):
-        rows = batch.pictures[..., 0]
+        rows = batch.images[..., 0]
         layer = lambda x: jnp.sin(jnp.sin(x @ params["w"]) @ params["v"])  # noqa: E731
         layer = jax.checkpoint(layer) if self.remat else layer
         return jnp.mean(layer(rows)), (statistics, {})
@@ -225,7 +225,7 @@ Twice = dataclasses.dataclass(frozen=True)(Twice)
 
 
 def test_an_update_counts_the_whole_batch_and_nothing_twice():
-    one = 2 * 8 * 8 * 8  # a picture's 8 rows by a matrix
+    one = 2 * 8 * 8 * 8  # an image's 8 rows by a matrix
     task = Twice(Stripe())
     # Forward and two weights' gradients, and one of what is between the layers.
     expected = 16 * 5 * one
@@ -307,15 +307,15 @@ def test_the_log_tells_and_the_reader_is_told(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory):
-    """Good pictures, and defects of one type with masks."""
+    """Good images, and defects of one type with masks."""
     base = tmp_path_factory.mktemp("tiles")
     draw, mask = np.random.default_rng(0), np.zeros((64, 64, 1), np.uint8)
     mask[20:30, 20:40] = 255
     for number in range(5):
-        picture = draw.integers(0, 255, (64, 64, 3), np.uint8)
+        sample_image = draw.integers(0, 255, (64, 64, 3), np.uint8)
         for name, pixels in (
-            (f"train/good/{number}.png", picture),
-            (f"test/spot/{number}.png", picture),
+            (f"train/good/{number}.png", sample_image),
+            (f"test/spot/{number}.png", sample_image),
             (f"ground_truth/spot/{number}_mask.png", mask),
         ):
             (base / name).parent.mkdir(parents=True, exist_ok=True)

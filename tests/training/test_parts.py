@@ -45,7 +45,7 @@ class LevelTask(StripeTask):
 
     def begin(self, state, key, batches):
         level = state.statistics["base"]["params"]["level"].sum()
-        seen = [next(batches).pictures.mean() for _ in range(3)]
+        seen = [next(batches).images.mean() for _ in range(3)]
         seen = np.float32(level * np.mean(seen))
         return state.replace(statistics={**state.statistics, "seen": seen})
 
@@ -176,22 +176,22 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four waves to learn from, three other pictures to paint with."""
+    """Four waves to learn from, three other images to paint with."""
     folder = tmp_path_factory.mktemp("realnet")
     y, x = np.mgrid[:32, :32]
     for i in range(7):
-        picture = 127 + 100 * np.sin(x / 3 + i) * np.cos(y / (4 + i))
+        sample_image = 127 + 100 * np.sin(x / 3 + i) * np.cos(y / (4 + i))
         path = folder / ("good" if i < 4 else "painted") / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_png(picture.astype(np.uint8)[..., None]))
+        path.write_bytes(encode_png(sample_image.astype(np.uint8)[..., None]))
     return folder
 
 
 @pytest.fixture(scope="module")
 def command(folder):
     def call(name, *overrides):
-        pictures, painted = folder / "good", folder / "painted"
-        data = {"input": str(pictures), "textures": str(painted), "size": 32}
+        images, painted = folder / "good", folder / "painted"
+        data = {"input": str(images), "textures": str(painted), "size": 32}
         data |= {"gray": True, "foreground": "none"}
         (folder / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"data": data}))
         words = ("train", folder / "c.yaml", *overrides, "--output", folder / name)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from toy_task import Stripe, StripeTask, pictures, source
+from toy_task import Stripe, StripeTask, images, source
 
 import anojax
 from anojax.cli.sample_sheet import sample_sheets
@@ -33,8 +33,8 @@ SEED, COUNT, STEPS = 7, 5, 10
 
 
 @dataclass(frozen=True)
-class Grey(Synthesizer):
-    """Paints everything, or a half chosen at random, in the grey it has learned."""
+class Gray(Synthesizer):
+    """Paints everything, or a half chosen at random, in the gray it has learned."""
 
     card: ClassVar = Stripe.card
     half: bool = True
@@ -55,18 +55,18 @@ class Grey(Synthesizer):
 
 
 @dataclass(frozen=True)
-class GreyTask(GradientTask):
+class GrayTask(GradientTask):
     def init_networks(self, key, batch):
         return self.synth.init(key, None), {}
 
     def loss(self, params, statistics, key, batch, reduce):
-        return jnp.mean((params["level"] - batch.pictures) ** 2), (statistics, {})
+        return jnp.mean((params["level"] - batch.images) ** 2), (statistics, {})
 
     def params(self, state):
         return state.params
 
 
-TASK = GreyTask(Grey(), steps=STEPS, optimizer=Optimizer("sgd", 0.1), ema_decay=0.8)
+TASK = GrayTask(Gray(), steps=STEPS, optimizer=Optimizer("sgd", 0.1), ema_decay=0.8)
 SCHEDULE = Schedule(STEPS, log_every=2, save_every=2, sample_every=4)
 
 
@@ -89,12 +89,12 @@ def sampled(tmp_path_factory):
 
 def made(task, params, count=COUNT):
     """What `anojax.batch` makes for the first examples, on all devices."""
-    inputs = Inputs(image=pictures(3)[np.arange(count) % 3])
+    inputs = Inputs(image=images(3)[np.arange(count) % 3])
     return anojax.batch(task.synth, uint8=True)(params, SEED, np.arange(count), inputs)
 
 
 def tiles(path, columns, masks):
-    """The pictures of a sheet in their own size, by position, and the masks."""
+    """The images of a sheet in their own size, by position, and the masks."""
     sheet = np.asarray(Image.open(path))
     side, cell = 128, 256 if masks else 128
     width = columns * (cell + GAP) + GAP
@@ -136,7 +136,7 @@ def test_a_sheet_shows_what_the_average_paints(sampled):
 
 
 def test_full_masks_are_left_out(tmp_path, sampled):
-    task = dataclasses.replace(TASK, synth=Grey(half=False))
+    task = dataclasses.replace(TASK, synth=Gray(half=False))
     state = sampled[1].state
     sheets(tmp_path, task, count=1)(state)
     ((image, _),) = tiles(tmp_path / "samples/step_000010.png", columns=1, masks=False)

@@ -1,10 +1,10 @@
-"""The stream: every picture once per epoch, the same at any position and process."""
+"""The stream: every image once per epoch, the same at any position and process."""
 
 import itertools
 
 import numpy as np
 import pytest
-from toy_task import pictures, source
+from toy_task import images, source
 
 from anojax.data.stream import InMemory, Stream
 from anojax.errors import AnojaxError, DataError
@@ -16,7 +16,7 @@ def ids(stream, count, position=0, group=1):
     return np.concatenate([b.ids.reshape(-1) for b in taken])
 
 
-def test_an_epoch_visits_every_picture_once_in_its_own_order():
+def test_an_epoch_visits_every_image_once_in_its_own_order():
     stream = Stream(source(20), 8, seed=3)
     seen = ids(stream, 5)  # two epochs
     assert len(set(seen.tolist())) == 40
@@ -28,11 +28,11 @@ def test_an_epoch_visits_every_picture_once_in_its_own_order():
     np.testing.assert_array_equal(ids(in_order, 5), np.arange(40))
 
 
-def test_batches_hold_the_pictures_of_their_ids():
+def test_batches_hold_the_images_of_their_ids():
     batch = next(Stream(source(20), 8, seed=3).batches(group=2))
     assert batch.inputs.image.shape == (2, 8, 8, 8, 1)
     assert batch.inputs.image.dtype == np.uint8 and batch.ids.dtype == np.uint32
-    expected = pictures(20)[batch.ids % 20]
+    expected = images(20)[batch.ids % 20]
     np.testing.assert_array_equal(batch.inputs.image, expected)
 
 
@@ -66,13 +66,13 @@ def test_ready_anomalies_come_along():
             one, yes = np.int32(1), np.bool_(True)
             return Inputs(image=image), Synthesis(255 - image, mask, mask, one, yes)
 
-    batch = next(Stream(Ready(Inputs(image=pictures(6))), 4).batches())
+    batch = next(Stream(Ready(Inputs(image=images(6))), 4).batches())
     assert batch.ready.mask.shape == (1, 4, 8, 8, 1)
     np.testing.assert_array_equal(batch.ready.image, 255 - batch.inputs.image)
 
 
 def test_bad_requests():
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         Stream(source(0), 4)
     with pytest.raises(AnojaxError, match=r"batch_size is 5, .* 2 processes"):
         Stream(source(4), 5, processes=2)

@@ -14,7 +14,7 @@ from anojax.types import Synthesis
 TASK = StripeTask(Stripe())
 
 
-def test_the_step_sees_the_pictures_of_synth():
+def test_the_step_sees_the_images_of_synth():
     given = examples(8)
     seed = 5
     inside = jax.jit(lambda b: TASK.draw(jax.random.key(np.uint32(seed)), b))(given)
@@ -35,7 +35,7 @@ def test_clean_share_follows_the_examples():
     assert not np.any(np.asarray(out.mask)[clean])
     assert not np.any(np.asarray(out.label)[clean])
     np.testing.assert_array_equal(
-        np.asarray(out.image)[clean], np.asarray(given.pictures)[clean]
+        np.asarray(out.image)[clean], np.asarray(given.images)[clean]
     )
     assert np.all(np.asarray(out.mask).any(axis=(1, 2, 3)) == ~clean)
     order = np.random.default_rng(1).permutation(200)
@@ -52,7 +52,7 @@ def test_ready_anomalies_are_taken_as_they_are():
     )
     out = TASK.draw(jax.random.key(0), given.replace(ready=ready))
     np.testing.assert_array_equal(out.mask, mask / 255)
-    np.testing.assert_allclose(out.image, 1 - given.pictures, atol=1e-6)
+    np.testing.assert_allclose(out.image, 1 - given.images, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

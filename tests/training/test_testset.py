@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anojax.data.layouts import TestPicture
+from anojax.data.layouts import TestImage
 from anojax.data.testset import read_test_set
 from anojax.errors import DataError
 
@@ -21,10 +21,10 @@ def split(tmp_path):
     truth = np.zeros((20, 30), np.uint8)
     truth[:10, :15] = 255
     mask = save(tmp_path / "mask.png", truth)
-    return [TestPicture(good, "good", None), TestPicture(bad, "dent", mask)]
+    return [TestImage(good, "good", None), TestImage(bad, "dent", mask)]
 
 
-def test_pictures_and_truth_at_one_size(split):
+def test_images_and_truth_at_one_size(split):
     test = read_test_set(split, (10, 12))
     assert test.images.shape == (2, 10, 12, 1)
     np.testing.assert_array_equal(test.labels, [False, True])
@@ -35,15 +35,15 @@ def test_pictures_and_truth_at_one_size(split):
 
 
 def test_what_cannot_be_measured(split, tmp_path):
-    with pytest.raises(DataError, match="1 pictures and none with a defect"):
+    with pytest.raises(DataError, match="1 images and none with a defect"):
         read_test_set(split[:1], (10, 12))
     with pytest.raises(DataError, match="has a defect but no mask"):
-        read_test_set([TestPicture(split[1].path, "dent", None)], (10, 12))
+        read_test_set([TestImage(split[1].path, "dent", None)], (10, 12))
     small = save(tmp_path / "small.png", np.full((10, 10), 255, np.uint8))
-    with pytest.raises(DataError, match="another size than its picture"):
-        read_test_set([TestPicture(split[1].path, "dent", small)], (10, 12))
-    colour = save(tmp_path / "colour.png", np.zeros((20, 30, 3), np.uint8))
-    mixed = [*split, TestPicture(colour, "good", None)]
-    with pytest.raises(DataError, match="grey and coloured"):
+    with pytest.raises(DataError, match="another size than its image"):
+        read_test_set([TestImage(split[1].path, "dent", small)], (10, 12))
+    color = save(tmp_path / "color.png", np.zeros((20, 30, 3), np.uint8))
+    mixed = [*split, TestImage(color, "good", None)]
+    with pytest.raises(DataError, match="gray and colored"):
         read_test_set(mixed, (10, 12))
     assert read_test_set(mixed, (10, 12), gray=True).images.shape[-1] == 1

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import yaml
-from toy_task import Stripe, StripeTask, pictures
+from toy_task import Stripe, StripeTask, images
 
 from anojax import registry
 from anojax import task as tasks
@@ -18,26 +18,26 @@ from anojax.training import checkpoint, metrics_log
 
 
 def write_data_set(folder):
-    """Six pictures to train on; two good and two striped ones to test on."""
-    every = np.kron(pictures(10), np.ones((2, 2, 1), np.uint8))
+    """Six images to train on; two good and two striped ones to test on."""
+    every = np.kron(images(10), np.ones((2, 2, 1), np.uint8))
     mask = np.zeros((16, 16, 1), np.uint8)
     mask[4:8] = 255
-    for i, picture in enumerate(every):
+    for i, sample_image in enumerate(every):
         name = "train/good" if i < 6 else "test/good" if i < 8 else "test/stripe"
         if i >= 8:
-            picture = np.where(mask > 0, 255 - picture, picture)
+            sample_image = np.where(mask > 0, 255 - sample_image, sample_image)
             write(folder / "ground_truth" / "stripe" / f"{i}_mask.png", mask)
-        write(folder / name / f"{i}.png", picture)
+        write(folder / name / f"{i}.png", sample_image)
 
 
-def write(path, picture):
+def write(path, sample_image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(picture))
+    path.write_bytes(encode_png(sample_image))
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    """Runs the command on a folder of small grey pictures."""
+    """Runs the command on a folder of small gray images."""
     monkeypatch.setattr(registry, "get", lambda name: Stripe)
     monkeypatch.setattr(tasks, "get", lambda name, stage=None: StripeTask)
     write_data_set(tmp_path / "tiles")
@@ -119,7 +119,7 @@ def test_trains_on_ready_anomalies(command, tmp_path):
 def test_dry_run_writes_nothing(command, tmp_path, capsys):
     assert command("--dry-run") == 0
     said = capsys.readouterr().out
-    assert "4 of 3 pictures (2 epochs)" in said
+    assert "4 of 3 images (2 epochs)" in said
     assert re.search(r"one update  [\d.]+ kFLOP, 81 parameters", said)
     assert not (tmp_path / "run").exists()
 
@@ -134,7 +134,7 @@ def test_dry_run_writes_nothing(command, tmp_path, capsys):
         ("bach_size=8", UnknownName, "did you mean 'batch_size'"),
         ("length=0", SettingError, "length is 0, no step at all"),
         ("batch_size=0", SettingError, "batch_size is 0"),
-        ("data.input=", SettingError, "names no pictures"),
+        ("data.input=", SettingError, "names no images"),
         ("method=", SettingError, "names no method"),
         ("data.input=/nowhere", AnojaxError, "nowhere"),
         ("sample_every=2", SettingError, "toy_task's does not learn in this training"),

@@ -66,8 +66,8 @@ class Net(nn.Module):
 class StripeDetector(Detector):
     width: int = 4
 
-    def calibrate(self, variables, pictures):
-        means = [p.mean(axis=(1, 2, 3)) / 255 for p in pictures]
+    def calibrate(self, variables, images):
+        means = [p.mean(axis=(1, 2, 3)) / 255 for p in images]
         level = np.concatenate(means).mean(dtype=np.float32)
         return {**variables, "density": {"level": level}}
 
@@ -89,7 +89,7 @@ class StripeTask(GradientTask):
 
     def init_networks(self, key, batch):
         net = Net(self.width, self.compute_dtype, None)
-        made = net.init(key, batch.pictures[:1], False)
+        made = net.init(key, batch.images[:1], False)
         return made["params"], made["batch_stats"]
 
     def loss(self, params, statistics, key, batch, reduce):
@@ -110,13 +110,13 @@ class StripeTask(GradientTask):
         return StripeDetector(self.width)
 
 
-def pictures(count: int) -> np.ndarray:
+def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 100, (count, *SHAPE), np.uint8)
 
 
 def source(count: int = 20) -> InMemory:
-    return InMemory(Inputs(image=pictures(count)))
+    return InMemory(Inputs(image=images(count)))
 
 
 def examples(count: int = 16) -> Examples:
-    return Examples(Inputs(image=pictures(count)), np.arange(count, dtype=np.uint32))
+    return Examples(Inputs(image=images(count)), np.arange(count, dtype=np.uint32))

@@ -170,9 +170,11 @@ def test_parity_with_adm(name, tmp_path):
     t, labels = np.array([5, 800], np.float32), np.array([2, 0])
     adm = Adm(torch, legacy, by_resnet)
     with torch.no_grad():
-        picture = torch.from_numpy(x).permute(0, 3, 1, 2)
+        sample_image = torch.from_numpy(x).permute(0, 3, 1, 2)
         run = getattr(adm, part)
-        expected = run(picture, torch.from_numpy(t), torch.from_numpy(labels)).numpy()
+        expected = run(
+            sample_image, torch.from_numpy(t), torch.from_numpy(labels)
+        ).numpy()
     by = "resnet" if by_resnet else "conv"
     config = dataclasses.replace(CONFIG, downsample_type=by, upsample_type=by)
     if not by_resnet:
@@ -240,6 +242,6 @@ def test_sizes_the_classifier_cannot_take(key):
         shapes(UNetClassifier(config=config, classes=2))
     config = dataclasses.replace(config, sample_size=(16, 8))
     network = UNetClassifier(config=config, classes=2)
-    with pytest.raises(AnojaxError, match="pictures of 16 x 8 px, not 8 x 16"):
+    with pytest.raises(AnojaxError, match="images of 16 x 8 px, not 8 x 16"):
         network.init(key, jnp.zeros((1, 8, 16, 3)), jnp.zeros(1))
     assert shapes(network)["params"]["pool"]["positional_embedding"].shape == (8, 9)

@@ -145,7 +145,7 @@ def test_safetensors_from_the_folder(tmp_path, monkeypatch, random_state):
         "resnet18-f37072fd.pth",
         "resnet18.tv_in1k.safetensors",
         str(tmp_path),
-        "licence: BSD-3-Clause",
+        "license: BSD-3-Clause",
     ):
         assert part in str(error.value)
     state = {f"model.{k}": v for k, v in random_state((2, 2, 2, 2), False).items()}

@@ -1,4 +1,4 @@
-"""SPR: noise that a network which knows normal pictures can take back, or cannot."""
+"""SPR: noise that a network which knows normal images can take back, or cannot."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 @dataclass(frozen=True)
 class Spr(Synthesizer):
-    """Adds the faint noise by which a normal picture is probed.
+    """Adds the faint noise by which a normal image is probed.
 
     The result is a probe, not a defect: every allowed pixel is perturbed, by about four
-    grey levels of 255, and the mask is the whole allowed area. What makes a pixel
+    gray levels of 255, and the mask is the whole allowed area. What makes a pixel
     anomalous is that a trained network fails to take the noise back (`SprDetector`);
     the perturbation itself is the same for all and learns nothing.
 
@@ -48,15 +48,15 @@ class Spr(Synthesizer):
         controls=("severity",),
         code_url="https://github.com/Lee-JongHyeon/"
         "Anomaly-Detection-using-Score-based-Perturbation-Resilience",
-        code_licence="Apache-2.0",
+        code_license="Apache-2.0",
         fidelity="formulas",
         differences=(
-            "The perturbed picture is a probe, not a defect: its mask is the whole "
+            "The perturbed image is a probe, not a defect: its mask is the whole "
             "allowed area, and the paper trains no detector on such masks.",
-            "As a picture the perturbation is clipped to [0, 1]; network and detector "
+            "As an image the perturbation is clipped to [0, 1]; network and detector "
             "work on unclipped values, as published.",
-            "Pictures are reduced by a bilinear filter with antialiasing, not Lanczos.",
-            "The detector draws the same noise for every picture, so that a score is no "
+            "Images are reduced by a bilinear filter with antialiasing, not Lanczos.",
+            "The detector draws the same noise for every image, so that a score is no "
             "matter of chance.",
             "A region or foreground that bounds the noise is an addition.",
         ),
@@ -66,7 +66,7 @@ class Spr(Synthesizer):
     )
 
     time: float = hp(
-        1e-3, "of the diffusion, at which pictures are probed", low=1e-5, high=1.0
+        1e-3, "of the diffusion, at which images are probed", low=1e-5, high=1.0
     )
     sigma: float = hp(
         25.0, "base of the noise: its standard deviation grows as its power", low=1.01
@@ -78,7 +78,7 @@ class Spr(Synthesizer):
         del params
         asked, where = inputs.controls.severity, allowed(inputs)
         severity = jnp.float32(1) if asked is None else jnp.asarray(asked, jnp.float32)
-        # Half: the network's pictures lie in [-1, 1].
+        # Half: the network's images lie in [-1, 1].
         std = 0.5 * severity * noise_std(self.time, self.sigma)
         noise = jax.random.normal(stream(key, "source"), inputs.image.shape)
         mask = jnp.ones((*noise.shape[:2], 1)) if where is None else where
@@ -88,7 +88,7 @@ class Spr(Synthesizer):
 
 
 def noise_std(time: float | Array, sigma: float) -> Array:
-    """Standard deviation of the noise at `time` in (0, 1], for pictures in [-1, 1].
+    """Standard deviation of the noise at `time` in (0, 1], for images in [-1, 1].
 
     Of the variance-exploding process: ``sqrt((sigma^(2 time) - 1) / (2 ln sigma))``,
     written so that small times keep their digits.
@@ -99,22 +99,22 @@ def noise_std(time: float | Array, sigma: float) -> Array:
 
 def residual(
     network: Callable[[Array], Array],
-    picture: Float[Array, "*b"],
+    image: Float[Array, "*b"],
     noise: Float[Array, "*b"],
     std: float | Array,
 ) -> Float[Array, "*b"]:
     """What is left of the perturbation when the network has taken it back.
 
-    That is ``z + std^2 score(z) - picture`` for ``z = picture + std noise``, without
+    That is ``z + std^2 score(z) - image`` for ``z = image + std noise``, without
     the cancellation.
 
     Args:
-      network: gives ``std * score`` of a perturbed picture.
-      picture: any shape.
+      network: gives ``std * score`` of a perturbed image.
+      image: any shape.
       noise: from the unit normal law.
       std: of the perturbation.
     """
-    return std * (network(picture + std * noise) + noise)
+    return std * (network(image + std * noise) + noise)
 
 
 def heat_map(
@@ -132,11 +132,11 @@ def heat_map(
 
 @dataclass(frozen=True)
 class SprDetector(Detector):
-    """Where noise that was added to a picture is not taken back.
+    """Where noise that was added to an image is not taken back.
 
     The errors are brought to a shorter side of `side_px` before they are smoothed, and
-    then to the size of the picture: the smoothed square covers the same part of the
-    picture at any size. The score is the maximum before that last step, as published.
+    then to the size of the image: the smoothed square covers the same part of the
+    image at any size. The score is the maximum before that last step, as published.
     """
 
     synth: Spr = Spr()
@@ -144,9 +144,9 @@ class SprDetector(Detector):
     draws: int = 3
     side_px: int = 256
     smoothing_radius_px: int = 15
-    """Of a picture whose shorter side is `side_px`."""
+    """Of an image whose shorter side is `side_px`."""
     seed: int = 0
-    """Of the noise, which is the same for all pictures."""
+    """Of the noise, which is the same for all images."""
 
     def score(
         self, variables: PyTree, image: Float[Array, "h w c"]
@@ -167,10 +167,10 @@ class SprDetector(Detector):
         time = jnp.full((1,), self.synth.time, jnp.float32)
         std = noise_std(self.synth.time, self.synth.sigma)
 
-        def predict(picture):
+        def predict(clean):
             return network.apply(
                 {"params": variables["params"]},
-                picture[None],
+                clean[None],
                 time,
                 variables["statistics"]["frequencies"],
             )[0]
@@ -183,19 +183,19 @@ class SprDetector(Detector):
         return jnp.mean(lax.map(square, self.noise(image.shape)), axis=0)
 
     def noise(self, shape: tuple[int, int, int]) -> Float[Array, "r h w c"]:
-        """The unit noise of all draws for pictures of that shape."""
+        """The unit noise of all draws for images of that shape."""
         return jax.random.normal(jax.random.key(self.seed), (self.draws, *shape))
 
 
 @dataclass(frozen=True)
 class SprTask(GradientTask):
-    """Denoising score matching at all times, on pictures in [-1, 1].
+    """Denoising score matching at all times, on images in [-1, 1].
 
     The loss of an example is summed over its pixels and channels, as published: a
     silent network has about as much as there are of them.
     """
 
-    # Normal pictures and noise are all it sees.
+    # Normal images and noise are all it sees.
     learns_from_ready: ClassVar[bool] = False
     synth: Spr
     optimizer: Optimizer = Optimizer(
@@ -211,7 +211,7 @@ class SprTask(GradientTask):
     )
     width: int = hp(64, "channels of the first block; even", low=2, high=1024)
     times: tuple[float, float] = hp(
-        (1e-5, 1.0), "drawn uniformly for every picture", low=1e-5, high=1.0
+        (1e-5, 1.0), "drawn uniformly for every image", low=1e-5, high=1.0
     )
     draws: int = hp(3, "perturbations that the detector averages over", low=1)
     smoothing_radius_px: int = hp(
@@ -223,9 +223,9 @@ class SprTask(GradientTask):
     ) -> tuple[PyTree, PyTree]:
         own, fixed = jax.random.split(key)
         frequencies = 30 * jax.random.normal(fixed, (2 * self.width,))
-        pictures = batch.pictures[:1]
+        images = batch.images[:1]
         made = init_network(
-            self._network(batch), own, pictures, jnp.ones((1,)), frequencies
+            self._network(batch), own, images, jnp.ones((1,)), frequencies
         )
         # Statistics: no gradient moves the frequencies, and nothing decays them.
         return made["params"], {"frequencies": frequencies}
@@ -238,11 +238,11 @@ class SprTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        pictures = _signed(batch.pictures)
+        images = _signed(batch.images)
         time, noise = self.perturbation(key, batch)
         std = noise_std(time, self.synth.sigma)[:, None, None, None]
         found = self._network(batch).apply(
-            {"params": params}, pictures + std * noise, time, statistics["frequencies"]
+            {"params": params}, images + std * noise, time, statistics["frequencies"]
         )
         squares = jnp.square(found + noise)
         metrics = {"mean_square": jnp.mean(squares)}

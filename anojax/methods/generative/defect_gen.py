@@ -1,4 +1,4 @@
-"""Defect-Gen: whole pictures of defects with their masks, from a handful of examples."""
+"""Defect-Gen: whole images of defects with their masks, from a handful of examples."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,12 +27,12 @@ PREDICTION = Prediction("sample")
 
 @dataclass(frozen=True)
 class DefectGen(Synthesizer):
-    """Generates a picture with a defect, and at every pixel which type of defect it is.
+    """Generates an image with a defect, and at every pixel which type of defect it is.
 
-    Two networks share the work: one that sees the whole picture lays it out while there
+    Two networks share the work: one that sees the whole image lays it out while there
     is much noise, one that sees only surroundings finishes it, which varies what a few
-    examples can teach. The normal picture gives size and channels, no pixel; hence no
-    region can be kept, and the picture's foreground means nothing here.
+    examples can teach. The normal image gives size and channels, no pixel; hence no
+    region can be kept, and the image's foreground means nothing here.
 
     The label is the type that covers most pixels, in natural order of the names of the
     exemplars' folders.
@@ -51,20 +51,20 @@ class DefectGen(Synthesizer):
         level="full_image",
         controls=(),
         code_url="https://github.com/EnVision-Research/Defect_Spectrum",
-        code_licence="Apache-2.0",
+        code_license="Apache-2.0",
         fidelity="formulas",
         differences=(
-            "The second network goes on with the noisy picture of the first, as in the "
-            "paper; the public loop restarts it at t = 399 from a finished picture.",
+            "The second network goes on with the noisy image of the first, as in the "
+            "paper; the public loop restarts it at t = 399 from a finished image.",
             "The networks take 50 and 25 steps, spaced evenly, where the paper takes all "
             "1000.",
             "Averaged parameters synthesize; the public code takes the last ones.",
             "The average begins quickly, so that short runs have one.",
             "Both networks are trained in one run, on the same batches, each with its own "
             "noise.",
-            "At the last step nothing but the predicted picture counts; the public step "
+            "At the last step nothing but the predicted image counts; the public step "
             "mixes it up at t = 1.",
-            "Pictures whose sides the networks cannot halve are made larger and cropped.",
+            "Images whose sides the networks cannot halve are made larger and cropped.",
         ),
         unverified=(
             "The default of 50 timesteps for the second network.",
@@ -103,14 +103,14 @@ class DefectGen(Synthesizer):
     )
     blocks: int = hp(2, "residual blocks in each level of both", low=1)
     head_channels: int = hp(16, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalised together", low=1)
+    norm_groups: int = hp(32, "of channels that are normalized together", low=1)
 
     def __post_init__(self):
         super().__post_init__()
         self.configs(3)  # says what is wrong with the widths
 
     def configs(self, channels: int) -> dict[str, UNet2DConfig]:
-        """Both networks, for pictures and masks of so many channels together."""
+        """Both networks, for images and masks of so many channels together."""
         common = {
             "channels": channels,
             "out_channels": channels,
@@ -136,9 +136,9 @@ class DefectGen(Synthesizer):
         )
         return {"large": large, "small": small}
 
-    def networks(self, picture_channels: int, **how) -> dict[str, UNet2D]:
-        """Both networks, for pictures of so many channels."""
-        configs = self.configs(picture_channels + self.defects + 1)
+    def networks(self, image_channels: int, **how) -> dict[str, UNet2D]:
+        """Both networks, for images of so many channels."""
+        configs = self.configs(image_channels + self.defects + 1)
         return {name: UNet2D(config=config, **how) for name, config in configs.items()}
 
     def made_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
@@ -197,7 +197,7 @@ class DefectGen(Synthesizer):
 def generate(
     synth: DefectGen, large: Model, small: Model, noise: Float[Array, "*b h w c"]
 ) -> Float[Array, "*b h w c"]:
-    """From noise to pictures and masks: `small` goes on where `large` ends.
+    """From noise to images and masks: `small` goes on where `large` ends.
 
     Args:
       synth: its switch and steps.
@@ -206,7 +206,7 @@ def generate(
       noise: from the standard normal law.
 
     Returns:
-      Pictures and masks in [-1, 1].
+      Images and masks in [-1, 1].
     """
     sampler, first = synth.plan()
     how = dict(schedule=SCHEDULE, prediction=PREDICTION, sampler=sampler)
@@ -218,7 +218,7 @@ def generate(
 class DefectGenTask(GradientTask):
     """Both networks learn to see the exemplars, with their masks, through any noise.
 
-    A state is a picture in [-1, 1] and a one-hot mask in {0, 1}, background first.
+    A state is an image in [-1, 1] and a one-hot mask in {0, 1}, background first.
     """
 
     learns_from_exemplars: ClassVar[bool] = True
@@ -239,7 +239,7 @@ class DefectGenTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        return self.synth.init(key, Inputs(image=batch.pictures[0])), {}
+        return self.synth.init(key, Inputs(image=batch.images[0])), {}
 
     def loss(
         self,
@@ -261,7 +261,7 @@ class DefectGenTask(GradientTask):
         return sum(losses.values()), (statistics, losses)
 
     def states(self, batch: Examples) -> Float[Array, "b h w c"]:
-        """What the networks are to predict: the exemplars' pictures and masks.
+        """What the networks are to predict: the exemplars' images and masks.
 
         Raises:
           AnojaxError: there are no exemplars, or ready anomalies instead of them.
@@ -272,10 +272,10 @@ class DefectGenTask(GradientTask):
                 "defect_gen learns from real defects: inputs need exemplar and label "
                 "(data.exemplars), and no ready anomalies"
             )
-        pictures = Examples(Inputs(image=exemplar.image), batch.ids).pictures
+        images = Examples(Inputs(image=exemplar.image), batch.ids).images
         classes = jnp.where(exemplar.mask[..., 0] > 0, label[:, None, None], 0)
         masks = jax.nn.one_hot(classes, self.synth.defects + 1)
-        return jnp.concatenate([2 * pictures - 1, masks], axis=-1)
+        return jnp.concatenate([2 * images - 1, masks], axis=-1)
 
     def error(
         self, found: Float[Array, "b h w c"], x0: Float[Array, "b h w c"]

@@ -1,4 +1,4 @@
-"""RealNet: a diffusion model of normal pictures, sampled with a little too much noise."""
+"""RealNet: a diffusion model of normal images, sampled with a little too much noise."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,28 +33,28 @@ __all__ = ["Realnet", "RealnetClassifierTask", "RealnetDetectorTask", "RealnetTa
 
 @dataclass(frozen=True)
 class Realnet(RealnetDiffusion):
-    """Blends in a picture that a diffusion model of normal ones paints too roughly.
+    """Blends in an image that a diffusion model of normal ones paints too roughly.
 
     The model takes ancestral steps whose noise has a variance greater by the `strength`
     s ("strength-controllable diffusion anomaly synthesis"): at s = 0 it paints normal
-    pictures, the larger s, the further it goes from them. It starts from noise, not
-    from the given picture.
+    images, the larger s, the further it goes from them. It starts from noise, not
+    from the given image.
 
     `Controls.severity` is the opacity of what is painted, in place of the draw from
     `opacity`. s is no control but the setting `strength`, for s = 0 paints another
-    normal picture and not the given one: ``--set strength=0.4,0.4`` makes it 0.4
+    normal image and not the given one: ``--set strength=0.4,0.4`` makes it 0.4
     everywhere, and every value compiles anew. `Controls.area` replaces the threshold
     of the mask by the level that gives this area, and needs the scope "local".
 
     With `classes` one network paints several categories, by `Inputs.label`. With
-    `guidance` a classifier of noisy pictures (the stage "classifier" of training)
+    `guidance` a classifier of noisy images (the stage "classifier" of training)
     draws every step to its category: the mean moves by the variance Sigma, without the
     factor 1 + s, times the gradient of log p. The classifier is bound to the size at
-    which it was trained; `model_size` keeps it where pictures have another.
+    which it was trained; `model_size` keeps it where images have another.
 
-    With the scope "global" the painted picture takes the place of the whole allowed
+    With the scope "global" the painted image takes the place of the whole allowed
     area. That area is the mask then, which is no exact outline of a defect: parts of
-    the painted picture may look normal. Under a Perlin mask this holds too, in small.
+    the painted image may look normal. Under a Perlin mask this holds too, in small.
     """
 
     card: ClassVar[Card] = Card(
@@ -69,11 +69,11 @@ class Realnet(RealnetDiffusion):
         level="image",
         controls=("severity", "area"),
         code_url="https://github.com/cnulab/RealNet",
-        code_licence="MIT",
+        code_license="MIT",
         differences=(
-            "Every anomaly is painted anew; the paper draws from 10 000 stored pictures "
+            "Every anomaly is painted anew; the paper draws from 10 000 stored images "
             "per category, which the public code keeps as JPEG.",
-            "The strength is drawn for every picture; the public code draws one for "
+            "The strength is drawn for every image; the public code draws one for "
             "sixteen.",
             "Painted and blended values are not truncated to 8 bits.",
             "No classifier guides the steps unless `guidance` is set; the public code has "
@@ -87,7 +87,7 @@ class Realnet(RealnetDiffusion):
             "line's --foreground.",
             "The channels that the detector looks at are chosen by extremes over whole "
             "batches; the public code takes those of each GPU's share.",
-            "With stored pictures, 512 of them are drawn from; the paper has 10 000.",
+            "With stored images, 512 of them are drawn from; the paper has 10 000.",
             "The detector of the last step counts; the public code keeps the epoch that "
             "scores best on the test set.",
         ),
@@ -96,7 +96,7 @@ class Realnet(RealnetDiffusion):
 
     painter: str = hp(
         "model",
-        "the diffusion model paints (model), or a picture that it has painted before is "
+        "the diffusion model paints (model), or an image that it has painted before is "
         "taken from --textures (stored)",
         choices=("model", "stored"),
     )
@@ -106,7 +106,7 @@ class Realnet(RealnetDiffusion):
         choices=("local", "global"),
     )
     opacity: tuple[float, float] = hp(
-        (0.5, 1.0), "weight of the painted picture in a local mask", low=0.0, high=1.0
+        (0.5, 1.0), "weight of the painted image in a local mask", low=0.0, high=1.0
     )
     strength: tuple[float, float] = hp(
         (0.1, 0.2),
@@ -193,7 +193,7 @@ class Realnet(RealnetDiffusion):
         inputs: Inputs,
         strength: Float[Array, ""],
     ) -> Float[Array, "h w c"]:
-        """A picture of the diffusion model in [0, 1], of the size of the given one.
+        """An image of the diffusion model in [0, 1], of the size of the given one.
 
         Args:
           params: of the network, and of the classifier if there is `guidance`.
@@ -228,7 +228,7 @@ class Realnet(RealnetDiffusion):
 
 @dataclass(frozen=True)
 class RealnetTask(GradientTask):
-    """Noise and variance are predicted at all timesteps, on pictures in [-1, 1].
+    """Noise and variance are predicted at all timesteps, on images in [-1, 1].
 
     The averaged parameters are what the Synthesizer paints with.
     """
@@ -251,7 +251,7 @@ class RealnetTask(GradientTask):
     ) -> tuple[PyTree, PyTree]:
         if self.synth.guidance is not None:
             self.synth.check_guided()
-        one = Inputs(image=batch.pictures[0])
+        one = Inputs(image=batch.images[0])
         return {"network": self.synth.init_network(key, one)}, {}
 
     def loss(
@@ -263,7 +263,7 @@ class RealnetTask(GradientTask):
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
         keys = self.example_keys(key, batch, "diffusion")
-        x0, noisy, noise, t = self.synth.noised(batch.pictures, keys)
+        x0, noisy, noise, t = self.synth.noised(batch.images, keys)
         network = self.synth.network(
             x0.shape[-1], dtype=self.compute_dtype, remat=self.remat
         )

@@ -1,1 +1,1 @@
-"""Hand-crafted synthesis: array operations on the picture itself, nothing learned."""
+"""Hand-crafted synthesis: array operations on the image itself, nothing learned."""

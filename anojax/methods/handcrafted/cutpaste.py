@@ -1,4 +1,4 @@
-"""CutPaste: a piece of the picture, slightly recoloured, pasted somewhere else."""
+"""CutPaste: a piece of the image, slightly recolored, pasted somewhere else."""
 
 import math
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ _REFERENCE_SIDE_PX = 256
 
 @dataclass(frozen=True)
 class Cutpaste(Synthesizer):
-    """Pastes a box of the picture, or a thin turned scar, at another place.
+    """Pastes a box of the image, or a thin turned scar, at another place.
 
     `Controls.area` and `aspect` replace the drawn size of patch and scar, `angle` turns
     either; a box that does not fit is cut at the border. Label 1 is a patch, 2 a scar,
@@ -52,15 +52,15 @@ class Cutpaste(Synthesizer):
         level="image",
         controls=("severity", "area", "aspect", "angle"),
         code_url="https://github.com/Runinho/pytorch-cutpaste",
-        code_licence="none stated (unofficial)",
+        code_license="none stated (unofficial)",
         fidelity="statistics",
         differences=(
-            "Jitter and translation of the whole normal picture belong to training.",
-            "A scar keeps inside the picture; the public code swaps its height and "
+            "Jitter and translation of the whole normal image belong to training.",
+            "A scar keeps inside the image; the public code swaps its height and "
             "width when it draws the place.",
-            "The size of a scar in pixels holds for pictures of 256 pixels and scales "
+            "The size of a scar in pixels holds for images of 256 pixels and scales "
             "with the shorter side.",
-            "Colour jitter is not rounded to 8 bits between its steps.",
+            "Color jitter is not rounded to 8 bits between its steps.",
         ),
         unverified=(
             "The paper's density over aspect ratios: aspect_law has both readings.",
@@ -73,7 +73,7 @@ class Cutpaste(Synthesizer):
         choices=("normal", "scar", "union"),
     )
     area: tuple[float, float] = hp(
-        (0.02, 0.15), "area of a patch as a fraction of the picture", low=0.001, high=1
+        (0.02, 0.15), "area of a patch as a fraction of the image", low=0.001, high=1
     )
     aspect: tuple[float, float] = hp(
         (0.3, 1 / 0.3), "width / height of a patch", low=0.05, high=20
@@ -94,7 +94,7 @@ class Cutpaste(Synthesizer):
         45.0, "a scar turns by up to this angle to either side", low=0, high=180
     )
     jitter: float = hp(
-        0.1, "colour jitter: brightness, contrast, saturation, hue", low=0, high=0.5
+        0.1, "color jitter: brightness, contrast, saturation, hue", low=0, high=0.5
     )
 
     def synthesize(
@@ -173,7 +173,7 @@ class Cutpaste(Synthesizer):
     def _paste(
         self, key: Key[Array, ""], inputs: Inputs, piece: pieces.Piece
     ) -> tuple[Float[Array, "h w c"], Float[Array, "h w 1"]]:
-        """The picture with the recoloured piece in it, and where the piece lies."""
+        """The image with the recolored piece in it, and where the piece lies."""
         shape = inputs.image.shape[:2]
         u = jax.random.uniform(stream(key, "source"), (2,))
         source = [
@@ -220,9 +220,9 @@ class Cutpaste(Synthesizer):
 
 @dataclass(frozen=True)
 class CutpasteTask(GradientTask):
-    """A residual network learns to tell normal pictures from those with a defect.
+    """A residual network learns to tell normal images from those with a defect.
 
-    Differs: the whole picture is not shifted; the paper does not say by how much.
+    Differs: the whole image is not shifted; the paper does not say by how much.
     """
 
     optimizer: Optimizer = Optimizer(
@@ -230,12 +230,12 @@ class CutpasteTask(GradientTask):
     )
     objective: str = hp(
         "3way",
-        "classes: normal, patch and scar, all three of every picture; or binary: "
+        "classes: normal, patch and scar, all three of every image; or binary: "
         "normal and the synthesizer's variant",
         choices=("3way", "binary"),
     )
     augment: float = hp(
-        0.1, "colour jitter of the whole picture before anything", low=0, high=0.5
+        0.1, "color jitter of the whole image before anything", low=0, high=0.5
     )
     blocks: tuple[int, int, int, int] = hp(
         (2, 2, 2, 2), "residual blocks per stage; the default is ResNet-18", low=1
@@ -246,7 +246,7 @@ class CutpasteTask(GradientTask):
     crop_frac: float | None = hp(
         None,
         "learn and detect on windows of this fraction of both sides (0.25 in the "
-        "paper, for localisation); none: on whole pictures",
+        "paper, for localization); none: on whole images",
         low=0.05,
         high=1.0,
     )
@@ -259,7 +259,7 @@ class CutpasteTask(GradientTask):
         if self.objective == "3way" and self.synth.variant != "normal":
             raise SettingError(
                 f"cutpaste: variant is '{self.synth.variant}', but objective 3way draws "
-                "a patch and a scar of every picture; leave variant out, or use "
+                "a patch and a scar of every image; leave variant out, or use "
                 "objective: binary"
             )
 
@@ -277,7 +277,7 @@ class CutpasteTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        made = init_network(self.network(), key, batch.pictures[:1], False)
+        made = init_network(self.network(), key, batch.images[:1], False)
         return made["params"], made["batch_stats"]
 
     def loss(
@@ -304,14 +304,14 @@ class CutpasteTask(GradientTask):
     def examples(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[Float[Array, "n h w c"], Int[Array, " n"]]:
-        """What the network sees in a step, and its classes: first the normal pictures,
+        """What the network sees in a step, and its classes: first the normal images,
         then their patches, then their scars."""
         if batch.ready is None:
             batch = self._augmented(key, batch)
         elif self.crop_frac is not None:
             raise SettingError(
                 "cutpaste: crop_frac cuts windows before the defect is put in, but "
-                "ready anomalies are whole pictures; leave one of them out"
+                "ready anomalies are whole images; leave one of them out"
             )
         drawn = [self.draw(key, batch)]
         three = self.objective == "3way"
@@ -320,7 +320,7 @@ class CutpasteTask(GradientTask):
             drawn += [replace(self, synth=scars, objective="binary").draw(key, batch)]
         labels = [d.label if three else d.anomalous.astype(jnp.int32) for d in drawn]
         return (
-            jnp.concatenate([batch.pictures, *(d.image for d in drawn)]),
+            jnp.concatenate([batch.images, *(d.image for d in drawn)]),
             jnp.concatenate([jnp.zeros_like(labels[0]), *labels]),
         )
 
@@ -328,7 +328,7 @@ class CutpasteTask(GradientTask):
         return CutpasteDetector(self.network(), self.crop_frac, self.stride_frac)
 
     def _augmented(self, key: Key[Array, ""], batch: Examples) -> Examples:
-        """The normal pictures with their jitter, cut to windows if asked."""
+        """The normal images with their jitter, cut to windows if asked."""
         kinds = ("brightness", "contrast", "saturation", "hue")
         strength = dict.fromkeys(kinds, self.augment)
 
@@ -342,7 +342,7 @@ class CutpasteTask(GradientTask):
             return inputs.replace(image=image, foreground=foreground, region=region)
 
         keys = self.example_keys(key, batch, "augment")
-        inputs = batch.inputs.replace(image=batch.pictures)
+        inputs = batch.inputs.replace(image=batch.images)
         return batch.replace(inputs=jax.vmap(one)(keys, inputs))
 
 
@@ -350,7 +350,7 @@ class CutpasteTask(GradientTask):
 class CutpasteDetector(Detector):
     """Distance of the embedding from a Gaussian density of normal embeddings.
 
-    On whole pictures the map is Grad-CAM of the log-odds of any anomaly; on windows (of
+    On whole images the map is Grad-CAM of the log-odds of any anomaly; on windows (of
     `crop_frac`) it is their distances, spread, and the largest of them is the score.
     """
 
@@ -359,9 +359,9 @@ class CutpasteDetector(Detector):
     stride_frac: float = 1 / 64
 
     def calibrate(
-        self, variables: PyTree, pictures: Iterable[UInt8[Any, "b h w c"]]
+        self, variables: PyTree, images: Iterable[UInt8[Any, "b h w c"]]
     ) -> PyTree:
-        found = [np.asarray(self._embeddings(variables, batch)) for batch in pictures]
+        found = [np.asarray(self._embeddings(variables, batch)) for batch in images]
         return {**variables, "density": fit_gaussian(np.concatenate(found))}
 
     def score(
@@ -386,8 +386,8 @@ class CutpasteDetector(Detector):
         return windows.spread(grid, shape, window, starts), grid.max()
 
     @partial(jax.jit, static_argnums=0)
-    def _embeddings(self, variables, pictures):
-        images = jnp.asarray(pictures, jnp.float32) / 255
+    def _embeddings(self, variables, batch):
+        images = jnp.asarray(batch, jnp.float32) / 255
         if self.crop_frac is not None:
             window = windows.part_of(images.shape[1:3], self.crop_frac)
             images = windows.tiles(images, window)

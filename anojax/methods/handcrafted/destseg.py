@@ -13,7 +13,7 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 @dataclass(frozen=True)
 class Destseg(PerlinShape):
-    """Corrupts a picture with an unchanged texture inside a Perlin mask.
+    """Corrupts an image with an unchanged texture inside a Perlin mask.
 
     `Controls.severity` is the weight of the texture; `Controls.area` replaces the
     threshold by the level that gives this area.
@@ -32,12 +32,12 @@ class Destseg(PerlinShape):
         needs=("texture",),
         controls=("severity", "area"),
         code_url="https://github.com/apple/ml-destseg",
-        code_licence="Apple sample code licence",
+        code_license="Apple sample code license",
         fidelity="statistics",
         differences=(
             "The noise fits any size; the public code stretches its gradients where "
             "a side is no multiple of the number of cells.",
-            "Turning the normal picture by rules for each class of MVTec AD is left to "
+            "Turning the normal image by rules for each class of MVTec AD is left to "
             "the preparation of the training data.",
         ),
         unverified=("Whether the paper's range of opacities is the code's.",),

@@ -1,5 +1,5 @@
 """DRAEM: an augmented texture, blended in under a thresholded Perlin field; a network
-that paints it out again, and one that sees where the two pictures disagree.
+that paints it out again, and one that sees where the two images disagree.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 @dataclass(frozen=True)
 class Draem(PerlinShape):
-    """Corrupts a picture with a randomly augmented texture inside a Perlin mask.
+    """Corrupts an image with a randomly augmented texture inside a Perlin mask.
 
     `Controls.severity` is the weight of the texture; `Controls.area` replaces the
     threshold by the level that gives this area.
@@ -49,7 +49,7 @@ class Draem(PerlinShape):
         needs=("texture",),
         controls=("severity", "area"),
         code_url="https://github.com/VitjanZ/DRAEM",
-        code_licence="MIT",
+        code_license="MIT",
         fidelity="statistics",
         differences=(
             "The weight of the texture is the code's, 0.2 to 1; the paper has 0.1 to "
@@ -57,7 +57,7 @@ class Draem(PerlinShape):
             "The noise fits any size; the public code needs multiples of 32.",
             "Textures are augmented as RGB; the public code hands BGR to operators "
             "that expect RGB.",
-            "Turning three in ten normal pictures by up to 90 degrees, and keeping "
+            "Turning three in ten normal images by up to 90 degrees, and keeping "
             "half of them clean, is left to training.",
             "The range of the structural similarity is 1 in every step; the public code "
             "widens it where a reconstruction leaves [-0.5, 128].",
@@ -94,7 +94,7 @@ class Draem(PerlinShape):
 
 
 class DraemNetwork(Network):
-    """The reconstruction of a picture, and logits of normal and anomalous from both.
+    """The reconstruction of an image, and logits of normal and anomalous from both.
 
     Sides must be multiples of 32.
     """
@@ -157,10 +157,10 @@ class DraemTask(GradientTask):
     discriminative_width: int = hp(
         64, "channels of the first block that segments", low=1, high=1024
     )
-    clean_share: float = hp(0.5, "share of pictures left clean", low=0.0, high=1.0)
+    clean_share: float = hp(0.5, "share of images left clean", low=0.0, high=1.0)
     rotated_share: float = hp(
         0.3,
-        "share of pictures turned by up to 90 degrees before synthesis, 0 where parts "
+        "share of images turned by up to 90 degrees before synthesis, 0 where parts "
         "never turn; ready anomalies stay upright",
         low=0.0,
         high=1.0,
@@ -176,7 +176,7 @@ class DraemTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        made = init_network(self._network(), key, batch.pictures[:1], False)
+        made = init_network(self._network(), key, batch.images[:1], False)
         return made["params"], made["batch_stats"]
 
     def loss(
@@ -189,7 +189,7 @@ class DraemTask(GradientTask):
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
         if self.rotated_share and batch.ready is None:
             keys = self.example_keys(key, batch, "rotation")
-            inputs = batch.inputs.replace(image=batch.pictures)
+            inputs = batch.inputs.replace(image=batch.images)
             turn = partial(turned, share=self.rotated_share)
             batch = batch.replace(inputs=jax.vmap(turn)(keys, inputs))
         out = self.draw(key, batch, clean_share=self.clean_share)
@@ -202,8 +202,8 @@ class DraemTask(GradientTask):
             mutable=["batch_stats"],
         )
         metrics = {
-            "l2": losses.l2(clean, batch.pictures),
-            "ssim": losses.ssim(clean, batch.pictures),
+            "l2": losses.l2(clean, batch.images),
+            "ssim": losses.ssim(clean, batch.images),
             "focal": losses.focal(logits, out.mask[..., 0].astype(jnp.int32)),
         }
         total = metrics["l2"] + self.ssim_weight * metrics["ssim"] + metrics["focal"]
@@ -222,7 +222,7 @@ class DraemTask(GradientTask):
 
 
 def turned(key: Key[Array, ""], inputs: Inputs, *, share: float) -> Inputs:
-    """With probability `share` the picture turned by up to 90 degrees to either side.
+    """With probability `share` the image turned by up to 90 degrees to either side.
 
     Foreground and region turn with it, and black swings in.
     """

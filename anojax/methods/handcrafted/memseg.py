@@ -1,4 +1,4 @@
-"""MemSeg: a texture, or shuffled tiles of the picture itself, under a Perlin mask."""
+"""MemSeg: a texture, or shuffled tiles of the image itself, under a Perlin mask."""
 
 from dataclasses import dataclass
 from math import prod
@@ -19,7 +19,7 @@ from anojax.ops.texture_augment import three_of_ten
 from anojax.random import stream
 from anojax.types import Inputs, PyTree, Synthesis
 
-# Classes of MVTec AD whose object stands out from the background: the grey level that it
+# Classes of MVTec AD whose object stands out from the background: the gray level that it
 # exceeds, and the one that it does not. Every other class is taken as all object.
 PRESETS = {
     "bottle": (None, 250),
@@ -36,9 +36,9 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Memseg(PerlinShape):
-    """Blends a texture, or the augmented picture with its tiles shuffled, into a mask.
+    """Blends a texture, or the augmented image with its tiles shuffled, into a mask.
 
-    Defects stay on the object: on `Inputs.foreground`, and on the pixels that the grey
+    Defects stay on the object: on `Inputs.foreground`, and on the pixels that the gray
     levels of the settings call the object. `Controls.severity` is the opacity;
     `Controls.area` is a fraction of that object.
     """
@@ -56,7 +56,7 @@ class Memseg(PerlinShape):
         needs=("texture",),
         controls=("severity", "area"),
         code_url="https://github.com/TooTouch/MemSeg",
-        code_licence="MIT",
+        code_license="MIT",
         fidelity="statistics",
         differences=(
             "The public code is not the authors'. Like it, textures are not augmented "
@@ -73,7 +73,7 @@ class Memseg(PerlinShape):
 
     source: str = hp(
         "both",
-        "what defects are made of: a texture, the picture itself (structure), or "
+        "what defects are made of: a texture, the image itself (structure), or "
         "either of them, at even odds (both)",
         choices=("both", "texture", "structure"),
     )
@@ -86,7 +86,7 @@ class Memseg(PerlinShape):
         False, "whether three of ten photometric operators change the texture first"
     )
     truncate: bool = hp(
-        True, "whether the blend is cut down to whole grey levels, as in 8-bit pictures"
+        True, "whether the blend is cut down to whole gray levels, as in 8-bit images"
     )
     preset: str | None = hp(
         None,
@@ -94,10 +94,10 @@ class Memseg(PerlinShape):
         choices=tuple(PRESETS),
     )
     object_above: int | None = hp(
-        None, "grey level that every pixel of the object exceeds", low=0, high=255
+        None, "gray level that every pixel of the object exceeds", low=0, high=255
     )
     object_below: int | None = hp(
-        None, "grey level that no pixel of the object exceeds", low=0, high=255
+        None, "gray level that no pixel of the object exceeds", low=0, high=255
     )
 
     def __post_init__(self):
@@ -106,7 +106,7 @@ class Memseg(PerlinShape):
         if self.preset is not None and own != (None, None):
             raise SettingError(
                 f"memseg: preset is {self.preset!r} and object_above, object_below are "
-                f"{own[0]}, {own[1]}; give the preset or the grey levels"
+                f"{own[0]}, {own[1]}; give the preset or the gray levels"
             )
 
     @property
@@ -116,7 +116,7 @@ class Memseg(PerlinShape):
     def shape(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Float[Array, "h w 1"]:
-        """A Perlin shape on the object: the one given, or by its grey level."""
+        """A Perlin shape on the object: the one given, or by its gray level."""
         return super().shape(params, key, self._on_object(inputs))
 
     def paint(
@@ -154,7 +154,7 @@ class Memseg(PerlinShape):
         return inputs.replace(foreground=prod(parts) if parts else None)
 
     def _appearance(self, key, inputs: Inputs) -> tuple[Array, Array]:
-        """Whether the defect is structural, and a picture made of nothing else."""
+        """Whether the defect is structural, and an image made of nothing else."""
 
         def texture():
             if not self.augment_texture:

@@ -1,4 +1,4 @@
-"""NSA: patches of another normal picture, blended in by solving a Poisson equation; a
+"""NSA: patches of another normal image, blended in by solving a Poisson equation; a
 network that learns how strongly every pixel has changed.
 """
 
@@ -23,7 +23,7 @@ from anojax.methods._nsa_patches import (
 )
 from anojax.nn.init import init_network
 from anojax.nn.losses import l2, soft_bce
-from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalise
+from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalize
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
@@ -33,10 +33,10 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 @dataclass(frozen=True)
 class Nsa(NsaPatches):
-    """Natural synthetic anomalies: Poisson-blended patches of another normal picture.
+    """Natural synthetic anomalies: Poisson-blended patches of another normal image.
 
     Up to `max_patches` rectangles of the source are resized and blended into the
-    picture one after the other. The mask is where that changed something, and the
+    image one after the other. The mask is where that changed something, and the
     soft label grows with the change.
     """
 
@@ -53,19 +53,19 @@ class Nsa(NsaPatches):
         needs=("normal",),
         controls=("severity", "area", "count", "aspect"),
         code_url="https://github.com/hmsch/natural-synthetic-anomalies",
-        code_licence="MIT",
+        code_license="MIT",
         fidelity="statistics",
         differences=(
-            "Pixels that changed outside the mask, by one grey level or in specks that "
+            "Pixels that changed outside the mask, by one gray level or in specks that "
             "the median filter removes, are put back; the public code leaves them, so "
-            "its gradient along the mask's rim is lower by 0.1 grey levels.",
+            "its gradient along the mask's rim is lower by 0.1 gray levels.",
             "Labels of overlapping patches are joined; merge=overwrite lets a later "
             "patch replace earlier labels in its box, as the public code does.",
             "A patch of odd width lies on its label box; the public code puts it one "
             "pixel to the right.",
             "The area control sets the size of the boxes without their rims; pixels "
             "in them that do not change visibly are not in the mask.",
-            "The rim of 3 pixels that OpenCV erodes shrinks with pictures whose "
+            "The rim of 3 pixels that OpenCV erodes shrinks with images whose "
             "smaller side is below 128 pixels.",
         ),
     )
@@ -85,7 +85,7 @@ class Nsa(NsaPatches):
         def step(state: tuple, draw: Draw) -> tuple:
             after, labelled, pasted = state
             # Two branches rather than one: the compiler would resize the patch anew
-            # for every difference of neighbours that the blending takes.
+            # for every difference of neighbors that the blending takes.
             choose = partial(self._choose, scene, draw, window)
             nothing = jax.tree.map(
                 lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(choose)
@@ -97,7 +97,7 @@ class Nsa(NsaPatches):
                 lambda: self._paste(scene, patch, *old),
                 lambda: old,
             )
-            # A window travels through the branch, not the picture: it is smaller.
+            # A window travels through the branch, not the image: it is smaller.
             place = (patch.corner[0], 0, patch.corner[1])
             after = lax.dynamic_update_slice(after, new[0], place)
             labelled = lax.dynamic_update_slice(labelled, new[1], place)
@@ -116,8 +116,8 @@ class Nsa(NsaPatches):
 class NsaTask(GradientTask):
     """An encoder-decoder learns the soft label of every pixel.
 
-    Differs: pictures are shifted within a mirrored border, where the public code crops
-    a slightly larger picture; the source is not augmented, and nothing is rotated.
+    Differs: images are shifted within a mirrored border, where the public code crops
+    a slightly larger image; the source is not augmented, and nothing is rotated.
     """
 
     synth: Nsa
@@ -126,10 +126,10 @@ class NsaTask(GradientTask):
         64, "channels of the first stage of the encoder, a multiple of 4", low=4
     )
     flip_share: float = hp(
-        0.5, "share of pictures turned upside down; 0 for objects", low=0, high=1
+        0.5, "share of images turned upside down; 0 for objects", low=0, high=1
     )
     shift_frac: float = hp(
-        1 / 64, "pictures are shifted by up to this fraction", low=0, high=0.25
+        1 / 64, "images are shifted by up to this fraction", low=0, high=0.25
     )
 
     def network(self, **options: Any) -> ResNetAutoencoder:
@@ -139,7 +139,7 @@ class NsaTask(GradientTask):
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
-        x = imagenet_normalise(batch.pictures[:1])
+        x = imagenet_normalize(batch.images[:1])
         made = init_network(self.network(), key, x, False)
         return made["params"], made["batch_stats"]
 
@@ -158,7 +158,7 @@ class NsaTask(GradientTask):
         network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
         found, new = network.apply(
             {"params": params, "batch_stats": statistics},
-            imagenet_normalise(out.image),
+            imagenet_normalize(out.image),
             True,
             mutable=["batch_stats"],
         )
@@ -166,14 +166,14 @@ class NsaTask(GradientTask):
         loss = (
             l2(nn.relu(found), out.alpha) if intensity else soft_bce(found, out.alpha)
         )
-        metrics = {"labelled": out.mask.mean()}
+        metrics = {"labeled": out.mask.mean()}
         return loss, (new["batch_stats"], metrics)
 
     def detector(self) -> "NsaDetector":
         return NsaDetector(self.network(), self.synth.label == "intensity")
 
     def _moved(self, key: Key[Array, ""], inputs: Inputs) -> Inputs:
-        """Flipped and shifted: the picture and its masks, exact to the pixel."""
+        """Flipped and shifted: the image and its masks, exact to the pixel."""
         h, w = inputs.image.shape[:2]
         flip = jax.random.bernoulli(stream(key, "flip"), self.flip_share)
         pad = tuple(round(self.shift_frac * side) for side in (h, w))
@@ -192,7 +192,7 @@ class NsaTask(GradientTask):
 
 @dataclass(frozen=True)
 class NsaDetector(Detector):
-    """The network's output is the map, and the mean of the map the picture's score."""
+    """The network's output is the map, and the mean of the map the image's score."""
 
     network: ResNetAutoencoder
     intensity: bool = False
@@ -203,7 +203,7 @@ class NsaDetector(Detector):
     ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
         found = self.network.apply(
             {"params": variables["params"], "batch_stats": variables["statistics"]},
-            imagenet_normalise(image[None]),
+            imagenet_normalize(image[None]),
             False,
         )[0, ..., 0]
         found = nn.relu(found) if self.intensity else nn.sigmoid(found)

@@ -1,8 +1,8 @@
 """REB's DefectMaker: smooth random shapes filled with a cut-out or with coarse noise.
 
-Six makers: {patch, scar, clump of blobs} x {cut from a normal picture, noise}. All the
+Six makers: {patch, scar, clump of blobs} x {cut from a normal image, noise}. All the
 outlines are closed Bezier curves; sizes in pixels hold at a side of 256 and scale with
-the picture.
+the image.
 """
 
 import math
@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Reb(Synthesizer):
-    """Bezier patches, scars and clumps, filled from another picture or with noise."""
+    """Bezier patches, scars and clumps, filled from another image or with noise."""
 
     card: ClassVar[Card] = Card(
         title="REB: Reducing biases in representation for industrial anomaly detection",
@@ -66,13 +66,13 @@ class Reb(Synthesizer):
         needs=("normal",),
         controls=("severity", "area", "aspect", "angle"),
         code_url="https://github.com/ShuaiLYU/REB",
-        code_licence="Apache-2.0",
+        code_license="Apache-2.0",
         fidelity="statistics",
         differences=(
-            "One maker is drawn per picture; the code runs all six on each.",
-            "The defect is cut off at the foreground; the code only centres it there.",
+            "One maker is drawn per image; the code runs all six on each.",
+            "The defect is cut off at the foreground; the code only centers it there.",
             "The smoothed edge stays inside the mask; the code's spills by a pixel.",
-            "The colour jitter works on floats; the code truncates to 8 bits after each "
+            "The color jitter works on floats; the code truncates to 8 bits after each "
             "step, which darkens a copied fill by about a level.",
             "An empty clump is kept and reported; the code redraws up to four times "
             "on errors only.",
@@ -83,7 +83,7 @@ class Reb(Synthesizer):
         "all", "one maker, or all of them equally likely", choices=("all", *MAKERS)
     )
     area: tuple[float, float] = hp(
-        (0.02, 0.15), "box of patches and clumps over the picture", low=0.001, high=1.0
+        (0.02, 0.15), "box of patches and clumps over the image", low=0.001, high=1.0
     )
     patch_aspect: float = hp(3.3, "largest aspect of a patch's box", low=1.0, high=10.0)
     clump_aspect: float = hp(3.0, "largest aspect of a clump's box", low=1.0, high=10.0)
@@ -101,11 +101,11 @@ class Reb(Synthesizer):
         (0.5, 1.0), "opacity of a clump", low=0.0, high=1.0
     )
     smooth: float = hp(0.5, "share of shapes with a soft edge", low=0.0, high=1.0)
-    jitter: float = hp(0.1, "colour jitter of the fill", low=0.0, high=0.5)
+    jitter: float = hp(0.1, "color jitter of the fill", low=0.0, high=0.5)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The noise makers do without a second picture."""
+        """The noise makers do without a second image."""
         return () if self.maker.endswith("noise") else self.card.needs
 
     def synthesize(
@@ -124,11 +124,11 @@ class Reb(Synthesizer):
         u = jax.random.uniform(stream(key, "shape"), (3 * most + SCALARS,))
         u = u[SCALARS:].reshape(most, 3), u[:SCALARS]
         at = stream(key, "place"), allowed(inputs)
-        centre = placement.random_pixel(*at, shape=inputs.image.shape[:2])
+        center = placement.random_pixel(*at, shape=inputs.image.shape[:2])
 
         def scar():
             cut = self._shape(u, inputs, SCAR, small)
-            return self._paste(key, inputs, cut, centre, noisy)
+            return self._paste(key, inputs, cut, center, noisy)
 
         def other():
             cut = lax.cond(
@@ -136,7 +136,7 @@ class Reb(Synthesizer):
                 lambda: self._shape(u, inputs, CLUMP, large, stream(key, "blobs")),
                 lambda: self._shape(u, inputs, PATCH, large),
             )
-            return self._paste(key, inputs, cut, centre, noisy)
+            return self._paste(key, inputs, cut, center, noisy)
 
         new, mask, alpha, aux = lax.cond(kind == SCAR, scar, other)
         return local_synthesis(inputs, new, mask, alpha=alpha, label=maker + 1, aux=aux)
@@ -150,7 +150,7 @@ class Reb(Synthesizer):
         widest = max(self.patch_aspect, self.clump_aspect) * self.area[1]
         scar = longest * _scale(shape) + 3
         other = math.sqrt(widest * shape[0] * shape[1]) + 1
-        # A box that is too wide for the picture grows in height instead.
+        # A box that is too wide for the image grows in height instead.
         others = [max(other, self.area[1] * side + 1) for side in shape]
         small = [min(math.ceil(scar), side) for side in shape]
         large = [min(math.ceil(o), side) for o, side in zip(others, shape, strict=True)]
@@ -239,11 +239,11 @@ class Reb(Synthesizer):
         )
         return (noise[0, ..., None] > BLOB_ABOVE).astype(jnp.float32)
 
-    def _paste(self, key: Key[Array, ""], inputs: Inputs, cut: Shape, centre, noisy):
-        """Fill the shape and put it into the picture."""
+    def _paste(self, key: Key[Array, ""], inputs: Inputs, cut: Shape, center, noisy):
+        """Fill the shape and put it into the image."""
         image, window = inputs.image, cut.mask.shape[:2]
         shape = image.shape[:2]
-        box = placement.box_around(*centre, cut.height, cut.width, shape)
+        box = placement.box_around(*center, cut.height, cut.width, shape)
         corner, (y, x) = placement.window_over(*box, window, shape)
         fill, (fill_y, fill_x) = self._fill(stream(key, "source"), inputs, cut, noisy)
         fill = color.jitter(
@@ -255,7 +255,7 @@ class Reb(Synthesizer):
             hue=self.jitter,
             weights=shapes.box_mask(window, fill_y, fill_x, cut.height, cut.width),
         )
-        # The box lies at different places in the windows of shape, fill and picture.
+        # The box lies at different places in the windows of shape, fill and image.
         fill = jnp.roll(fill, (y - fill_y, x - fill_x), (0, 1))
         mask, alpha = (jnp.roll(m, (y, x), (0, 1)) for m in (cut.mask, cut.alpha))
 
@@ -295,7 +295,7 @@ class Reb(Synthesizer):
 
 
 def _noise(key: Key[Array, ""], size, window, channels: int, scale: float):
-    """Grey, coloured grain or stripes: coarse noise around a random mean."""
+    """Gray, colored grain or stripes: coarse noise around a random mean."""
     cell_key, key = jax.random.split(key)
     u = jax.random.uniform(key, (4,))
     mean = MEAN_LOW + MEAN_STEP * _whole(u[0], 0, MEANS - 1)
@@ -316,7 +316,7 @@ def _noise(key: Key[Array, ""], size, window, channels: int, scale: float):
 
 
 def _asked_area(inputs: Inputs) -> Float[Array, ""]:
-    """The area asked for in pixels: a fraction of the object, or of the picture."""
+    """The area asked for in pixels: a fraction of the object, or of the image."""
     whole = inputs.image.shape[0] * inputs.image.shape[1]
     if inputs.foreground is not None:
         whole = jnp.sum(inputs.foreground)
@@ -324,7 +324,7 @@ def _asked_area(inputs: Inputs) -> Float[Array, ""]:
 
 
 def _scale(shape: tuple[int, ...]) -> float:
-    """Pixels per pixel of a picture whose smaller side is 256."""
+    """Pixels per pixel of an image whose smaller side is 256."""
     return min(shape[:2]) / 256
 
 

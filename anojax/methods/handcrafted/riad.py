@@ -27,7 +27,7 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 @dataclass(frozen=True)
 class Riad(Synthesizer):
-    """Removes a third of the cells of a grid, drawn at random, from a picture.
+    """Removes a third of the cells of a grid, drawn at random, from an image.
 
     `Controls.severity` fades the holes in. `Controls.area` is the removed fraction, in
     whole cells, of which there is at least one.
@@ -45,19 +45,19 @@ class Riad(Synthesizer):
         controls=("severity", "area"),
         code_url="https://github.com/plutoyuxie/"
         "Reconstruction-by-inpainting-for-visual-anomaly-detection",
-        code_licence="none stated (unofficial)",
+        code_license="none stated (unofficial)",
         fidelity="statistics",
         differences=(
-            "A cell size is drawn for every picture, not once for a batch.",
-            "Cells at the lower and right border are cut where the size of the picture "
+            "A cell size is drawn for every image, not once for a batch.",
+            "Cells at the lower and right border are cut where the size of the image "
             "is no multiple of theirs.",
             "Asking for an area is an addition; without it one of the disjoint sets is "
             "removed.",
-            "The masked copies of a batch share their normalisation statistics; the "
+            "The masked copies of a batch share their normalization statistics; the "
             "public code passes them through the network one after the other.",
         ),
         unverified=(
-            "Whether the paper's zero is mid grey, as in its ports, or black: fill.",
+            "Whether the paper's zero is mid gray, as in its ports, or black: fill.",
         ),
     )
 
@@ -88,7 +88,7 @@ class Riad(Synthesizer):
     ) -> Int[Array, "h w"]:
         """The set of every pixel, of which `synthesize` removes the first (0).
 
-        With the key of the example: the same cells as in its synthetic picture.
+        With the key of the example: the same cells as in its synthetic image.
         """
         divide = partial(partition, shape=shape, parts=self.parts)
         return self._at_drawn_size(key, divide)[0]
@@ -112,30 +112,30 @@ class Riad(Synthesizer):
 
 
 def remove(
-    pictures: Float[Array, "b h w c"],
+    images: Float[Array, "b h w c"],
     sets: Int[Array, "b h w"],
     *,
     parts: int,
     fill: float,
 ) -> Float[Array, "n h w c"]:
-    """Every picture `parts` times, each time without another of its sets."""
-    holes = jnp.where(_members(sets, parts), jnp.float32(fill), pictures[:, None])
-    return holes.reshape(-1, *pictures.shape[1:])
+    """Every image `parts` times, each time without another of its sets."""
+    holes = jnp.where(_members(sets, parts), jnp.float32(fill), images[:, None])
+    return holes.reshape(-1, *images.shape[1:])
 
 
 def assemble(
     filled: Float[Array, "n h w c"], sets: Int[Array, "b h w"], *, parts: int
 ) -> Float[Array, "b h w c"]:
-    """One picture from `parts`: every pixel from the one where it had been removed."""
+    """One image from `parts`: every pixel from the one where it had been removed."""
     filled = filled.reshape(-1, parts, *filled.shape[1:])
     return jnp.sum(jnp.where(_members(sets, parts), filled, 0.0), axis=1)
 
 
 @dataclass(frozen=True)
 class RiadDetector(Detector):
-    """Where the inpainted picture has other edges than the picture.
+    """Where the inpainted image has other edges than the image.
 
-    The removed cells are the same for all pictures, so that a score is no matter of
+    The removed cells are the same for all images, so that a score is no matter of
     chance.
     """
 
@@ -153,7 +153,7 @@ class RiadDetector(Detector):
             partition(jax.random.fold_in(key, cell), shape, cell_px=cell, parts=parts)
             for cell in self.synth.cells_px
         ]
-        fill, picture = _signed(self.synth.fill), _signed(image)[None]
+        fill, signed = _signed(self.synth.fill), _signed(image)[None]
         network = InpaintingUNet(channels=image.shape[-1], width=self.width)
         weights = {
             "params": variables["params"],
@@ -161,9 +161,9 @@ class RiadDetector(Detector):
         }
 
         def difference(one):
-            holes = remove(picture, one, parts=parts, fill=fill)
+            holes = remove(signed, one, parts=parts, fill=fill)
             filled = assemble(network.apply(weights, holes, False), one, parts=parts)
-            return 1 - jnp.mean(losses.msgms_map(picture, filled), -1, keepdims=True)
+            return 1 - jnp.mean(losses.msgms_map(signed, filled), -1, keepdims=True)
 
         # One size after the other: all at once would take four times the memory.
         found = jnp.mean(lax.map(difference, jnp.stack(sets)[:, None]), axis=0)
@@ -173,13 +173,13 @@ class RiadDetector(Detector):
 
 @dataclass(frozen=True)
 class RiadTask(GradientTask):
-    """Inpainting: each third of a picture is predicted from the other two.
+    """Inpainting: each third of an image is predicted from the other two.
 
     The loss is squared error + dissimilarity of gradients at four scales + structural
-    dissimilarity, on pictures in [-1, 1].
+    dissimilarity, on images in [-1, 1].
     """
 
-    # Every part of a picture is removed in turn; ready ones lack one part.
+    # Every part of an image is removed in turn; ready ones lack one part.
     learns_from_ready: ClassVar[bool] = False
     synth: Riad
     optimizer: Optimizer = Optimizer(
@@ -196,7 +196,7 @@ class RiadTask(GradientTask):
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
         made = init_network(
-            self._network(batch, Reduce()), key, batch.pictures[:1], False
+            self._network(batch, Reduce()), key, batch.images[:1], False
         )
         return made["params"], made["batch_stats"]
 
@@ -208,9 +208,9 @@ class RiadTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        pictures, parts = _signed(batch.pictures), self.synth.parts
+        images, parts = _signed(batch.images), self.synth.parts
         sets = self._partitions(key, batch)
-        holes = remove(pictures, sets, parts=parts, fill=_signed(self.synth.fill))
+        holes = remove(images, sets, parts=parts, fill=_signed(self.synth.fill))
         filled, new = self._network(batch, reduce).apply(
             {"params": params, "batch_stats": statistics},
             holes,
@@ -219,9 +219,9 @@ class RiadTask(GradientTask):
         )
         result = assemble(filled, sets, parts=parts)
         metrics = {
-            "l2": losses.l2(result, pictures),
-            "gms": losses.msgms(result, pictures),
-            "ssim": losses.ssim(result, pictures),
+            "l2": losses.l2(result, images),
+            "gms": losses.msgms(result, images),
+            "ssim": losses.ssim(result, images),
         }
         total = metrics["l2"] + self.gms_weight * metrics["gms"]
         total += self.ssim_weight * metrics["ssim"]
@@ -231,7 +231,7 @@ class RiadTask(GradientTask):
         return RiadDetector(self.synth, self.width, self.smoothing_radius_px)
 
     def _partitions(self, key, batch):
-        own = stream(key, self.synth.name)  # the key of the synthetic pictures
+        own = stream(key, self.synth.name)  # the key of the synthetic images
         keys = jax.vmap(lambda i: example_key(own, i))(batch.ids)
         shape = batch.inputs.image.shape[1:3]
         return jax.vmap(lambda k: self.synth.partition(k, shape))(keys)

@@ -1,4 +1,4 @@
-"""SimAD: a piece of the object, warped and recoloured, pasted back onto the object."""
+"""SimAD: a piece of the object, warped and recolored, pasted back onto the object."""
 
 import math
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 PATCH, SCAR = 1, 2
 GEOMETRIC = ("rotate", "flip_x", "flip_y", "scale", "shear", "squeeze")
-COLOUR = (
+COLOR = (
     "brightness",
     "contrast",
     "saturation",
     "hue",
     "blur",
     "noise",
-    "greyscale",
+    "grayscale",
 )
 _CANDIDATES = 32
 _REFERENCE_SIDE_PX = 256
@@ -38,7 +38,7 @@ _SCAR_WIDTH_PX, _SCAR_LENGTH_PX = (2.0, 16.0), (10.0, 25.0)
 class Simad(Synthesizer):
     """CutPaste kept on the object, with stronger changes of the patch in between.
 
-    Cut and paste are both guided by `Inputs.foreground`; without one the picture counts
+    Cut and paste are both guided by `Inputs.foreground`; without one the image counts
     as a texture and patches come from and go anywhere. `Controls.area` is the size of
     the pasted piece, `aspect` that of the piece before it is warped, and `angle` turns
     it instead of a drawn rotation. Label 1 is a patch, 2 one squeezed to a scar.
@@ -57,12 +57,12 @@ class Simad(Synthesizer):
         controls=("severity", "area", "aspect", "angle"),
         fidelity="adapted",
         differences=(
-            "Object masks are the caller's; a picture without one is a texture.",
-            "Jitter of the whole normal picture belongs to training.",
+            "Object masks are the caller's; an image without one is a texture.",
+            "Jitter of the whole normal image belongs to training.",
         ),
         unverified=(
             "Sizes and aspects of the patch: CutPaste's, as fractions of the object.",
-            "Which geometric and colour operations there are, and their strengths.",
+            "Which geometric and color operations there are, and their strengths.",
             "That one or two of each family are drawn.",
             "That 70 % of cut and pasted piece must lie on the object, and the number "
             "of tries.",
@@ -81,8 +81,8 @@ class Simad(Synthesizer):
     geometric: tuple[str, ...] = hp(
         GEOMETRIC, "one or two of these are applied: " + ", ".join(GEOMETRIC)
     )
-    colour: tuple[str, ...] = hp(
-        COLOUR, "then one or two of these are applied: " + ", ".join(COLOUR)
+    color: tuple[str, ...] = hp(
+        COLOR, "then one or two of these are applied: " + ", ".join(COLOR)
     )
     min_object_frac: float = hp(
         0.7, "share of cut and pasted piece that must lie on the object", low=0, high=1
@@ -90,7 +90,7 @@ class Simad(Synthesizer):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, known in (("geometric", GEOMETRIC), ("colour", COLOUR)):
+        for name, known in (("geometric", GEOMETRIC), ("color", COLOR)):
             for operation in getattr(self, name):
                 if operation not in known:
                     raise SettingError(
@@ -112,7 +112,7 @@ class Simad(Synthesizer):
             inputs = inputs.replace(foreground=None)
         row, column = spots(size)
         solid = on_mask(source_object, cut[0] + row, cut[1] + column)
-        centre = self._centre(
+        center = self._center(
             stream(key, "place"),
             allowed(inputs),
             warp.extent(size),
@@ -120,9 +120,9 @@ class Simad(Synthesizer):
             solid,
             shape,
         )
-        # Every pixel of the picture asks where in the cut it comes from.
-        y = np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - centre[0]
-        x = np.arange(shape[1], dtype=np.float32)[None] + 0.5 - centre[1]
+        # Every pixel of the image asks where in the cut it comes from.
+        y = np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - center[0]
+        x = np.arange(shape[1], dtype=np.float32)[None] + 0.5 - center[1]
         inverse = warp.inverse()
         row, column = inverse.forth(*jnp.broadcast_arrays(y, x))
         row, column = row + size[0] / 2, column + size[1] / 2
@@ -132,7 +132,7 @@ class Simad(Synthesizer):
             ..., None
         ]
         patch = _sample(image, row - 0.5, column - 0.5, inverse.copies())
-        patch = self._recolour(stream(key, "colour"), patch, mask)
+        patch = self._recolor(stream(key, "colour"), patch, mask)
         label = jnp.where(squeezed, SCAR, PATCH)
         return local_synthesis(inputs, patch, mask, label=label)
 
@@ -209,7 +209,7 @@ class Simad(Synthesizer):
         warp = compose(tall=tall, wide=wide, shear=shear, angle_rad=angle)
         return warp, squeezed
 
-    def _centre(
+    def _center(
         self,
         key: Key[Array, ""],
         where: Float[Array, "h w 1"] | None,
@@ -218,15 +218,15 @@ class Simad(Synthesizer):
         solid: Bool[Array, "a b"],
         shape: tuple[int, int],
     ) -> Size:
-        """Centre of the pasted piece: anywhere inside, or mostly where it may go.
+        """Center of the pasted piece: anywhere inside, or mostly where it may go.
 
         The share that would lie there is taken at points spread over the piece:
-        `offsets` from its centre, of which the `solid` ones count.
+        `offsets` from its center, of which the `solid` ones count.
         """
         room = [full - side for full, side in zip(shape, extent, strict=True)]
         if where is None:
             u = jax.random.uniform(key, (2,))
-            # A piece larger than the picture is centred and cut.
+            # A piece larger than the image is centerd and cut.
             corner = (
                 jnp.where(r > 0, jnp.floor(v * r), r / 2)
                 for v, r in zip(u, room, strict=True)
@@ -240,25 +240,25 @@ class Simad(Synthesizer):
             )
             for p, e, r in zip(_pixels(key, where), extent, room, strict=True)
         ]
-        centres = [
+        centers = [
             jnp.where(r > 0, c, r / 2) + e / 2
             for c, e, r in zip(corners, extent, room, strict=True)
         ]
         y, x = (
-            c[:, None, None] + o[None] for c, o in zip(centres, offsets, strict=True)
+            c[:, None, None] + o[None] for c, o in zip(centers, offsets, strict=True)
         )
         good = jnp.mean(on_mask(where, y, x) & solid[None], axis=(1, 2))
         share = good / jnp.maximum(jnp.mean(solid), 1e-3)
         best = placement.first_acceptable(share, threshold=self.min_object_frac)
-        return _half(centres[0][best]), _half(centres[1][best])
+        return _half(centers[0][best]), _half(centers[1][best])
 
-    def _recolour(
+    def _recolor(
         self,
         key: Key[Array, ""],
         patch: Float[Array, "h w c"],
         mask: Float[Array, "h w 1"],
     ) -> Float[Array, "h w c"]:
-        """One or two of the colour operations, in the order drawn."""
+        """One or two of the color operations, in the order drawn."""
         weights = mask[..., 0]
         radius = min(4, min(patch.shape[:2]) - 1)
 
@@ -286,9 +286,9 @@ class Simad(Synthesizer):
             operations |= {
                 "saturation": on_planes(color.adjust_saturation, factor),
                 "hue": on_planes(color.adjust_hue, (-0.1, 0.1)),
-                "greyscale": on_planes(color.adjust_saturation, (0.0, 0.0)),
+                "grayscale": on_planes(color.adjust_saturation, (0.0, 0.0)),
             }
-        branches = [operations[name] for name in self.colour if name in operations]
+        branches = [operations[name] for name in self.color if name in operations]
         if not branches:
             return patch
         nothing = len(branches)
@@ -335,7 +335,7 @@ def _choose(
 def _pixels(
     key: Key[Array, ""], mask: Float[Array, "h w 1"]
 ) -> tuple[Int[Array, "k"], Int[Array, "k"]]:
-    """Candidate centres, uniform among the pixels of the mask."""
+    """Candidate centers, uniform among the pixels of the mask."""
     keys = jax.random.split(key, _CANDIDATES)
     return jax.vmap(placement.random_pixel, in_axes=(0, None))(keys, mask)
 
@@ -346,7 +346,7 @@ def _half(position: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def _object_size(inputs: Inputs) -> Float[Array, ""]:
-    """Pixels of the object, or of the picture without one."""
+    """Pixels of the object, or of the image without one."""
     h, w = inputs.image.shape[:2]
     if inputs.foreground is None:
         return jnp.float32(h * w)
