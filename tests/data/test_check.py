@@ -41,7 +41,7 @@ def test_unusable_folder_is_the_only_finding(tmp_path):
 
 def test_findings_come_worst_first(fake, base):
     (base / "train" / "good" / "bad.png").write_text("x")
-    fake.save(base / "test" / "scratch" / "new.png", fake.image(900))
+    fake.save(base / "test" / "scratch" / "new.png", fake.sample_image(900))
     found = check(base, textures=base / "nothing")
     ranks = [LEVELS.index(f.level) for f in found]
     assert ranks == sorted(ranks)
@@ -64,16 +64,16 @@ def test_too_few_and_unreadable(fake, tmp_path):
 def test_gray_as_color_mixed_and_deep(fake, base):
     good = base / "train" / "good"
     for i in range(24):
-        fake.save(good / f"{i}.png", np.repeat(fake.image(i, 1), 3, axis=2))
+        fake.save(good / f"{i}.png", np.repeat(fake.sample_image(i, 1), 3, axis=2))
     assert "--gray" in the(check(base), "24 of 24 images are gray but stored").fix
     assert not [f for f in check(base, gray=True) if "gray" in f.what]
-    fake.save(good / "1.png", fake.image(1, 1))
+    fake.save(good / "1.png", fake.sample_image(1, 1))
     assert the(check(base), "1 gray and 23 color").level == "warning"
-    Image.fromarray(fake.image(2, 1)[..., 0].astype(np.uint16) * 257).save(
+    Image.fromarray(fake.sample_image(2, 1)[..., 0].astype(np.uint16) * 257).save(
         good / "2.png"
     )
-    fake.save(good / "3.png", fake.image(3, 4))
-    fake.save(good / "4.png", fake.image(4, 3, side=40))
+    fake.save(good / "3.png", fake.sample_image(3, 4))
+    fake.save(good / "4.png", fake.sample_image(4, 3, side=40))
     found = check(base)
     assert "--native" in the(found, "1 images have 16 bits").fix
     the(found, "1 images have an alpha channel")
@@ -152,7 +152,7 @@ def test_exact_foregrounds_beside_the_images_are_offered(fake, base):
 def test_textures_folder(fake, base, tmp_path):
     (tmp_path / "tex").mkdir()
     assert the(check(base, textures=tmp_path / "tex"), "no image in").level == "error"
-    fake.save(tmp_path / "tex" / "a.png", fake.image(1))
+    fake.save(tmp_path / "tex" / "a.png", fake.sample_image(1))
     assert the(check(base, textures=tmp_path / "tex"), "1 textures").level == "ok"
 
 

@@ -16,10 +16,10 @@ def category(tmp_path, fake):
     base = tmp_path / "widget"
     for kind, first in (("scratch", 0), ("bend", 50)):
         for i in (1, 2, 10):
-            fake.save(base / "test" / kind / f"{i}.png", fake.image(first + i))
+            fake.save(base / "test" / kind / f"{i}.png", fake.sample_image(first + i))
             mask = fake.mask() if kind == "scratch" else fake.mask()[::-1]
             fake.save(base / "ground_truth" / kind / f"{i}_mask.png", mask)
-    fake.save(base / "test" / "good" / "0.png", fake.image(99))
+    fake.save(base / "test" / "good" / "0.png", fake.sample_image(99))
     return base
 
 
@@ -29,7 +29,7 @@ def test_the_first_of_every_type(category, fake):
     names = [f"{one.defect}/{one.path.name}" for one in found.files]
     assert names == ["bend/1.png", "bend/2.png", "scratch/1.png", "scratch/2.png"]
     np.testing.assert_array_equal(found.labels, [1, 1, 2, 2])
-    np.testing.assert_array_equal(found.images[3], fake.image(2))
+    np.testing.assert_array_equal(found.images[3], fake.sample_image(2))
     np.testing.assert_array_equal(found.masks[3, ..., 0], fake.mask() > 0)
     np.testing.assert_array_equal(found.masks[0, ..., 0], fake.mask()[::-1] > 0)
 
@@ -60,12 +60,12 @@ def test_the_list_of_files_is_kept(category, tmp_path):
 
 def test_images_beside_masks(tmp_path, fake):
     for i in range(2):
-        fake.save(tmp_path / "images" / f"{i}.jpg", fake.image(i))
+        fake.save(tmp_path / "images" / f"{i}.jpg", fake.sample_image(i))
         fake.save(tmp_path / "masks" / f"{i}.png", fake.mask())
     found = read_exemplars(tmp_path, (24, 24), per_defect=2)
     assert found.defects == ("defect",) and found.labels.tolist() == [1, 1]
     for kind in ("b", "a"):
-        fake.save(tmp_path / "two/images" / kind / "0.png", fake.image(1))
+        fake.save(tmp_path / "two/images" / kind / "0.png", fake.sample_image(1))
         fake.save(tmp_path / "two/masks" / kind / "0_mask.png", fake.mask())
     found = read_exemplars(tmp_path / "two", (24, 24), per_defect=1)
     assert found.defects == ("a", "b")
@@ -85,7 +85,7 @@ def spoiled(kind, folder, fake):
     elif kind == "empty":
         fake.save(folder / "ground_truth/bend/2_mask.png", 0 * fake.mask())
     elif kind == "gray":
-        fake.save(folder / "test/scratch/1.png", fake.image(1, 1))
+        fake.save(folder / "test/scratch/1.png", fake.sample_image(1, 1))
     elif kind == "size":
         fake.save(folder / "ground_truth/bend/2_mask.png", fake.mask(side=30))
     return folder
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_said(category, fake, kind, says):
 
 def test_too_few(category, fake):
     for i in (3, 4):
-        fake.save(category / "test/bend" / f"{i}.png", fake.image(i))
+        fake.save(category / "test/bend" / f"{i}.png", fake.sample_image(i))
         fake.save(category / "ground_truth/bend" / f"{i}.png", fake.mask())
     with pytest.raises(DataError, match=r"is 5, but .* has 3 of 'scratch'; .* most 3"):
         read_exemplars(category, (24, 24))
@@ -119,7 +119,7 @@ def test_no_defects(tmp_path, fake):
         read_exemplars(fake.plain(tmp_path), (24, 24))
     with pytest.raises(DataError, match="there is no folder"):
         read_exemplars(tmp_path / "nowhere", (24, 24))
-    fake.save(tmp_path / "one/images/0.png", fake.image(0))
+    fake.save(tmp_path / "one/images/0.png", fake.sample_image(0))
     fake.save(tmp_path / "one/masks/1.png", fake.mask())
     with pytest.raises(DataError, match="no ground truth; .* under masks"):
         read_exemplars(tmp_path / "one", (24, 24), per_defect=1)

@@ -61,7 +61,7 @@ def test_masks_from_a_folder_or_one_for_all(fake, tmp_path):
     for stem in ("a", "b_mask"):
         fake.save(tmp_path / f"{stem}.png", fake.mask())
     decision = foregrounds([], tmp_path)
-    sample_image = fake.image(0)
+    sample_image = fake.sample_image(0)
     for name in ("a.jpg", "b.jpg"):
         np.testing.assert_array_equal(
             decision(sample_image, Path(name))[..., 0], fake.mask(1)
