@@ -127,7 +127,7 @@ def _layout(source: Source) -> Iterator[Finding]:
             "warning",
             f"only {len(source.paths)} normal images",
             str(source.root),
-            f"take at least {FEW_Images}; methods that copy from other normal images "
+            f"take at least {FEW_IMAGES}; methods that copy from other normal images "
             "(nsa, cutpaste) repeat themselves with few",
         )
 

@@ -74,7 +74,7 @@ class ToneTask(GradientTask):
         if batch.images.shape[1] % 8:
             raise AnojaxError("the network cannot halve these images")
         one = Inputs(image=batch.images[0])
-        return {"color": self.synth.init(key, one)["colour"]}, {}
+        return {"color": self.synth.init(key, one)["color"]}, {}
 
     def loss(self, params, statistics, key, batch, reduce):
         found = jax.vmap(lambda i: params["color"]["table"][i])(self.labels(batch))
@@ -100,7 +100,7 @@ class ShadeTask(ToneTask):
 
     def init_networks(self, key, batch):
         made = self.synth.init(key, Inputs(image=batch.images[0]))
-        return {"shade": made["shade"]}, {"color": {"colour": made["colour"]}}
+        return {"shade": made["shade"]}, {"color": {"color": made["color"]}}
 
     def loss(self, params, statistics, key, batch, reduce):
         return jnp.sum((params["shade"]["factor"] - 0.5) ** 2) / 2, (statistics, {})

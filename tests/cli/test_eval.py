@@ -284,7 +284,7 @@ def test_test_folders_that_cannot_be_used(evaluate, copied, tmp_path, spoil, wor
 
 
 def test_images_that_differ(copied, evaluate):
-    fake_sets.save(copied / "test/good/001.png", fake_sets.image(1, 1))
+    fake_sets.save(copied / "test/good/001.png", fake_sets.sample_image(1, 1))
     refused(evaluate("--quiet", data=copied), "001.png", "1 channels", "has 3")
 
 
