@@ -9,7 +9,7 @@ demo: $(VENV)/.user
 	$(BIN)/anojax demo --output demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

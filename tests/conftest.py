@@ -7,12 +7,15 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
+
+sys.path.insert(0, str(Path(__file__).parent))  # of `units`
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -28,12 +31,30 @@ _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 _hook = install_import_hook("anojax", _CHECKER)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers take whole units; see `units`."""
+    import units
+
+    return units.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Long ones first; see `units`."""
+    import units
+
+    items.sort(key=lambda item: units.rank(item.nodeid))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """Every compiled program holds memory maps, of which a process has 65 530; a whole
     suite in two workers would use them up and crash."""
     yield
     jax.clear_caches()
+    kept = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache
+    shared = os.environ["JAX_COMPILATION_CACHE_DIR"], True
+    assert kept == shared, "later modules would compile everything anew"
 
 
 @pytest.fixture

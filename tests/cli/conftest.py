@@ -20,12 +20,14 @@ sys.modules["fakes"] = fakes
 spec.loader.exec_module(fakes)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """Compiled programs of the tests stay out of the user's cache."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+@pytest.fixture(autouse=True)
+def _cache_as_before():
+    """Commands may switch the compilation cache off; later tests need it."""
+    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    before = {name: getattr(jax.config, name) for name in names}
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture
