@@ -88,6 +88,21 @@ def hp(
     )
 
 
+def method_of(module: str) -> str:
+    """The name of the method that a module belongs to.
+
+    That of its file, or of its folder if the method has one:
+
+    >>> method_of("anojax.methods.handcrafted.draem")
+    'draem'
+    >>> method_of("anojax.methods.generative.realnet.classifier")
+    'realnet'
+    """
+    parts = module.split(".")
+    below = parts[3:] if parts[:2] == ["anojax", "methods"] else []
+    return below[0] if below else parts[-1]
+
+
 @dataclass(frozen=True)
 class Synthesizer(abc.ABC):
     """A method that turns a normal image into an anomalous one.
@@ -105,8 +120,9 @@ class Synthesizer(abc.ABC):
 
     @property
     def name(self) -> str:
-        """The name in the registry, from which the keys derive: the file's name."""
-        return type(self).__module__.rsplit(".", 1)[-1]
+        """The name in the registry, from which the keys derive: that of the method's
+        file or folder."""
+        return method_of(type(self).__module__)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""Which methods there are. A method is a file: listing imports none, `get` imports one."""
+"""Which methods there are. A method is a file, or a folder of its name when it outgrows
+one: listing imports none, `get` imports one."""
 
 import importlib
 import inspect
@@ -34,15 +35,17 @@ SURVEY: dict[str, dict[str, tuple[str, ...]]] = {
 
 @cache
 def _folders() -> dict[str, str]:
-    """Name of every method that exists -> the folder (paradigm) its file is in."""
+    """Name of every method that exists -> the folder (paradigm) that it is in."""
     found = {}
     for paradigm in SURVEY:
         folder = resources.files("anojax") / "methods" / paradigm
         if not folder.is_dir():
             continue
-        for file in folder.iterdir():
-            if file.name.endswith(".py") and not file.name.startswith("_"):
-                found[file.name.removesuffix(".py")] = paradigm
+        for entry in folder.iterdir():
+            method = entry.name.removesuffix(".py")
+            a_folder = entry.is_dir() and (entry / "__init__.py").is_file()
+            if not method.startswith("_") and (a_folder or method != entry.name):
+                found[method] = paradigm
     return found
 
 
@@ -82,7 +85,8 @@ def get(name: str) -> type[Synthesizer]:
         for key, value in vars(module).items()
         if inspect.isclass(value)
         and issubclass(value, Synthesizer)
-        and value.__module__ == module.__name__
+        and not inspect.isabstract(value)
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
         and not key.startswith("_")
     ]
     if len(own) != 1:

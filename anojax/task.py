@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Key
 
 from anojax import registry
 from anojax.batching import over_examples
-from anojax.core import Synthesizer, check_setting, hp
+from anojax.core import Synthesizer, check_setting, hp, method_of
 from anojax.detector import Detector, in_unit_range
 from anojax.errors import AnojaxError, UnknownName, did_you_mean
 from anojax.optim import Optimizer, ema_update, rising_decay
@@ -144,7 +144,7 @@ class Task(abc.ABC):
     @property
     def name(self) -> str:
         """The name of the method."""
-        return self.method or type(self).__module__.rsplit(".", 1)[-1]
+        return self.method or method_of(type(self).__module__)
 
     def parts(self) -> dict[str, Part]:
         """What is to come trained from elsewhere: its name in `TrainState.statistics`,

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from anojax import registry
+from anojax import task as tasks
+
 ROOT = Path(__file__).parents[1] / "anojax"
 
 # Level of each module or package; the longest matching prefix decides.
@@ -70,13 +73,23 @@ def test_imports_point_down(path):
             assert level >= 5, f"{module} imports {name} from the front door"
             continue
         assert level_of(rest) <= level, f"{module} imports {name}, a higher level"
-        if module.startswith("methods.") and rest.startswith("methods"):
-            # Settings that several methods share stand in modules with an underscore.
-            own = rest.split(".")[1:]
-            shared = any(part.startswith("_") for part in own)
-            assert not own or shared, f"{module} imports {name}, another method"
+        if module.startswith("methods.") and rest.startswith("methods."):
+            reached = rest.split(".")
+            # What several methods share stands in family modules with an underscore.
+            family = reached[1].startswith("_")
+            own = module.split(".")[1:3] == reached[1:3]
+            assert family or own, f"{module} reaches into another method: {name}"
         if module.startswith("training."):
             assert not rest.startswith("methods."), "training knows no concrete method"
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_all_of_a_method_has_its_name(name):
+    """Keys, checkpoints and messages go by it, in whatever file of a folder."""
+    synth = registry.get(name)()
+    assert synth.name == name
+    for task in tasks.stages(name).values():
+        assert object.__new__(task).name == name  # whatever its settings
 
 
 def test_no_grab_bags():

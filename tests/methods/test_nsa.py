@@ -12,8 +12,8 @@ import pytest
 import anojax
 from anojax import Controls, Inputs
 from anojax.errors import AnojaxError
-from anojax.methods._nsa_settings import _PRESETS
 from anojax.methods.handcrafted.nsa import Nsa
+from anojax.methods.handcrafted.nsa.settings import _PRESETS
 
 H, W = 64, 80
 N = 24

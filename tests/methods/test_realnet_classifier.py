@@ -16,8 +16,8 @@ from anojax.core import with_settings
 from anojax.diffusion.plan import rows
 from anojax.diffusion.samplers import initial_noise, step_noise
 from anojax.errors import SettingError
-from anojax.methods._realnet_classifier import RealnetClassifierTask
 from anojax.methods.generative.realnet import SCHEDULE, Realnet, RealnetTask
+from anojax.methods.generative.realnet.classifier import RealnetClassifierTask
 from anojax.optim import Optimizer
 from anojax.task import Part
 from anojax.training.config import TrainConfig

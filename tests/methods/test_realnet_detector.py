@@ -15,8 +15,12 @@ from anojax import task as tasks
 from anojax.config import load
 from anojax.detector import score_batch
 from anojax.errors import AnojaxError, SettingError
-from anojax.methods._realnet_detector import RealnetDetector, RealnetDetectorTask
-from anojax.methods._realnet_networks import (
+from anojax.methods.generative.realnet import Realnet, RealnetTask
+from anojax.methods.generative.realnet.detector import (
+    RealnetDetector,
+    RealnetDetectorTask,
+)
+from anojax.methods.generative.realnet.networks import (
     EPSILON,
     FeatureUNet,
     RealnetNetwork,
@@ -26,7 +30,6 @@ from anojax.methods._realnet_networks import (
     selection_losses,
     smallest,
 )
-from anojax.methods.generative.realnet import Realnet, RealnetTask
 from anojax.nn.init import init_network
 from anojax.nn.resize import resize_bilinear
 from anojax.nn.resnet import imagenet_normalize

@@ -17,8 +17,8 @@ from anojax.data.files import encode_png
 from anojax.data.stream import Stream
 from anojax.detector import score_batch
 from anojax.errors import AnojaxError, CheckpointError, DataError, SettingError
-from anojax.methods._realnet_detector import RealnetDetectorTask
 from anojax.methods.generative.realnet import Realnet
+from anojax.methods.generative.realnet.detector import RealnetDetectorTask
 from anojax.optim import Optimizer
 from anojax.task import Examples, Part
 from anojax.training import checkpoint

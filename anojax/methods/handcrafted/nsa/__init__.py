@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from anojax.core import Card, hp
 from anojax.detector import Detector
-from anojax.methods._nsa_patches import (
+from anojax.methods.handcrafted.nsa.patches import (
     Draw,
     NsaPatches,
     cut_window,

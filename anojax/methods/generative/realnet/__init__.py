@@ -14,9 +14,9 @@ from anojax.diffusion.plan import Sampler
 from anojax.diffusion.samplers import initial_noise, sample
 from anojax.errors import UnsupportedControl
 from anojax.methods._perlin_shape import drawn_opacity
-from anojax.methods._realnet_classifier import RealnetClassifierTask
-from anojax.methods._realnet_detector import RealnetDetectorTask
-from anojax.methods._realnet_diffusion import (
+from anojax.methods.generative.realnet.classifier import RealnetClassifierTask
+from anojax.methods.generative.realnet.detector import RealnetDetectorTask
+from anojax.methods.generative.realnet.diffusion import (
     PREDICTION,
     SCHEDULE,
     RealnetDiffusion,

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from anojax.core import Card, Synthesizer, hp
 from anojax.detector import Detector
 from anojax.errors import SettingError
-from anojax.methods import _cutpaste_pieces as pieces
+from anojax.methods.handcrafted.cutpaste import pieces
 from anojax.nn import classifier, windows
 from anojax.nn.density import fit_gaussian, mahalanobis
 from anojax.nn.init import init_network

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from anojax.core import hp
 from anojax.errors import SettingError
-from anojax.methods._realnet_diffusion import RealnetDiffusion
+from anojax.methods.generative.realnet.diffusion import RealnetDiffusion
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Part, Reduce, TrainState
@@ -24,7 +24,6 @@ class RealnetClassifierTask(GradientTask):
     Synthesizer gets both, so that this run is what guided synthesis starts from.
     """
 
-    method: ClassVar[str] = "realnet"
     stage: ClassVar[str] = "classifier"
     learns_from_ready: ClassVar[bool] = False
     synth: RealnetDiffusion

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from anojax.core import hp
 from anojax.detector import Detector
 from anojax.errors import SettingError
-from anojax.methods._realnet_networks import (
+from anojax.methods.generative.realnet.networks import (
     RealnetNetwork,
     SelectedFeatures,
     peak_of_means,
@@ -64,7 +64,6 @@ class RealnetDetectorTask(GradientTask):
     restored features, summed over the blocks, + cross-entropy of the map.
     """
 
-    method: ClassVar[str | None] = "realnet"
     stage: ClassVar[str] = "detector"
 
     optimizer: Optimizer = Optimizer("adam", 1e-4)

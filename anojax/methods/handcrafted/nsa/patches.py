@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from anojax.methods._nsa_settings import NsaSettings
+from anojax.methods.handcrafted.nsa.settings import NsaSettings
 from anojax.ops.blend import allowed
 from anojax.ops.overlap import overlap_counts
 from anojax.ops.patches import (
