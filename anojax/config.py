@@ -76,6 +76,13 @@ class SynthConfig:
     )
     gray: bool = hp(False, "treat all images as single-channel")
     native: bool = hp(False, "write at each image's own resolution and bit depth")
+    min_contrast: float = hp(
+        1.0,
+        "least mean change under a mask, in gray levels of 255; fainter images are "
+        "drawn again, and left out in the end",
+        low=0.0,
+        high=255.0,
+    )
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
     format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
 

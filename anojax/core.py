@@ -59,6 +59,9 @@ class Card:
     """Keys of `NEEDS`, beyond the normal image itself."""
     controls: tuple[str, ...] = ("severity",)
     """Names of the `Controls` that the method supports."""
+    mask: Literal["changed", "area"] = "changed"
+    """What the mask of a written image holds: exactly the pixels that changed, or the
+    area in which the method worked, where pixels may have kept their value."""
     code_url: str | None = None
     """The public code whose behavior was studied; none of it is used here."""
     code_license: str | None = None

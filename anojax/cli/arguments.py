@@ -73,6 +73,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
     for name in ("severity", "area", "aspect", "angle_deg"):
         add(_flag(name), metavar="X", help=_help(name))
     add("--defects", metavar="N", help=_help("defects"))
+    add("--min-contrast", metavar="LEVELS", help=_help("min_contrast"))
     add("--checkpoint", metavar="RUN", help=_help("checkpoint"))
     add("--category", metavar="NAME", help=_help("category"))
     add(

@@ -21,6 +21,7 @@ from anojax.data import folders, foregrounds, records, textures
 from anojax.data.categories import Categories
 from anojax.data.files import Pixels
 from anojax.data.pipeline import Loaded, Plan
+from anojax.data.visible import RULE
 from anojax.data.write import MvtecSink, Output, Sink
 from anojax.errors import DataError, SettingError
 from anojax.types import Bank, Controls, Inputs
@@ -52,13 +53,6 @@ class Prepared:
     @property
     def category(self) -> str:
         return self.source.category
-
-    @property
-    def native(self) -> Callable[[int], Pixels] | None:
-        """The reader of own pixels where `--native` asks for them."""
-        if not self.config.native:
-            return None
-        return lambda i: self.read(self.plan.images[i])
 
     @property
     def settings(self) -> tuple[dict[str, Any], ...]:
@@ -131,6 +125,8 @@ def prepare(
         count=config.count,
         keep_empty=config.keep_empty,
         label=label,
+        native=(lambda i: read(images[i])) if config.native else None,
+        min_contrast=config.min_contrast,
     )
     resolved = _resolved(config, methods, source, parameters)
     return Prepared(
@@ -165,7 +161,7 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
 
 def make_output(job: Prepared, run: Path) -> Output:
     """Where the images go, and what becomes of them on the way."""
-    return Output(run, job.category, job.plan, job.settings, job.native)
+    return Output(run, job.category, job.plan, job.settings)
 
 
 def make_sink(job: Prepared, run: Path) -> Sink:
@@ -222,6 +218,7 @@ def _resolved(
     resolved = {
         "request": request,
         "category": source.category,
+        "mask_rule": RULE,
         "pictures": {
             "count": len(names),
             "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],

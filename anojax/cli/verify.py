@@ -103,6 +103,8 @@ def _job(folder: Path, moved: dict[str, str | None], devices: int | None):
         moved["category"] = resolved.get("category")
     config = dataclasses.replace(config, **moved)
     job = prepare(*load_parameters(config, devices))
+    plan = dataclasses.replace(job.plan, mask_rule=resolved.get("mask_rule"))
+    job = dataclasses.replace(job, plan=plan)
     changed = compare(resolved["pictures"], job.resolved["pictures"])
     if changed:
         raise RunError(
@@ -169,7 +171,7 @@ def _compare(folder, output, made, line: int, row: dict) -> list[dict[str, Any]]
         found = sha256(files.image), files.mask and sha256(files.mask)
         if hashes != found:
             return [_problem(line, row, "the file was changed: its hash differs")]
-        final = output.final(made)
+        final = output.plan.final(made)
         image = decode_png(files.image)
         mask = np.zeros_like(final.mask)
         if files.mask is not None:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anojax.data.files import atomic_write, cannot_write, make_folder, temporary_name
+from anojax.data.visible import mean_change
 from anojax.errors import RunError
 
 MANIFEST, FINISHED, CONFIG = "manifest.jsonl", "finished.json", "config.yaml"
@@ -72,11 +73,7 @@ def box(mask: UInt8[np.ndarray, "h w 1"]) -> list[int] | None:
 
 def contrast(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
     """Mean absolute change under the mask in [0, 1]; 0 for an empty mask."""
-    inside = mask[..., 0] > 0
-    if not inside.any():
-        return 0.0
-    change = np.abs(after[inside].astype(np.int32) - before[inside].astype(np.int32))
-    return round(float(change.mean()) / np.iinfo(after.dtype).max, 6)
+    return round(mean_change(before, after, mask), 6)
 
 
 def read_rows(run: Path) -> Iterator[dict[str, Any]]:

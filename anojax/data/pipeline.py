@@ -13,23 +13,30 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
 from anojax.batching import Batch, batch
 from anojax.core import Synthesizer
+from anojax.data.native import to_native
+from anojax.data.visible import RULE, mean_change, written_mask
 from anojax.errors import DataError
 from anojax.types import Bank, Controls, Inputs
 
 A, B = TypeVar("A"), TypeVar("B")
 
 Plane = UInt8[np.ndarray, "h w 1"]
+Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 
 DRAWS = 20
 """Attempts before an image is given up as empty."""
+
+FAINT = 8.0
+"""Changes below this many gray levels at the working size may be lost when a defect is
+enlarged to an image's own resolution; they are looked at there before they count."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,14 @@ class Made:
     reason: str | None = None
 
 
+class Final(NamedTuple):
+    """Images as they are written."""
+
+    normal: Pixels
+    image: Pixels
+    mask: Plane
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides the pixels of a run, and nothing else."""
@@ -88,6 +103,12 @@ class Plan:
     keep_empty: bool = False
     label: int | None = None
     """Of the images' category, for methods that tell categories apart."""
+    native: Callable[[int], Pixels] | None = field(default=None, repr=False)
+    """Reads the own pixels of image number i; ``None`` keeps the working size."""
+    mask_rule: str | None = RULE
+    """``None``: masks as the methods give them, as in runs of earlier versions."""
+    min_contrast: float = 1.0
+    """Least mean change under the mask, in gray levels of 255."""
 
     @property
     def draws_per_image(self) -> int:
@@ -143,6 +164,40 @@ class Plan:
             taken.add(stem)
             unique.append(stem)
         return tuple(unique)
+
+    def final(self, made: "Made") -> "Final":
+        """The images of a result as they are written, at their own resolution if that
+        is asked for."""
+        if self.native is None:
+            return Final(made.normal, made.image, made.mask)
+        own = self.native(made.job.image)
+        image, mask = to_native(own, made.normal, made.image, made.mask)
+        return Final(own, image, self.mask(made.job, own, image, mask))
+
+    def mask(self, job: Job, normal: Pixels, image: Pixels, mask: Plane) -> Plane:
+        """The mask of an image, by the plan's rule; empty where nothing changed."""
+        if self.mask_rule is None:
+            return mask
+        return written_mask(self.methods[job.method], normal, image, mask)
+
+    def shows(self, made: "Made") -> bool:
+        """Whether the image as it is written is anomalous, and plainly enough."""
+        if self.mask_rule is None or not made.mask.any():
+            return bool(made.mask.any())
+        least, clear = self.min_contrast, max(FAINT, 2 * self.min_contrast)
+        levels = 255 * mean_change(made.normal, made.image, made.mask)
+        if levels < least or self.native is None or levels >= clear:
+            return levels >= least
+        final = self.final(made)
+        return bool(final.mask.any()) and 255 * mean_change(*final) >= least
+
+    def gave_up(self, job: Job, attempts: int) -> str:
+        """Why there is no image after that many attempts."""
+        name, least = self.methods[job.method].name, self.min_contrast
+        what = f"{name} came out empty"
+        if self.mask_rule is not None:
+            what += f", or changed less than {least:g} of 255 gray levels,"
+        return f"{what} in {attempts} draws"
 
     def stem(self, job: Job) -> str:
         """The name of a job's files, without ending."""
@@ -254,7 +309,7 @@ class _Device:
         draws = np.array([item.draw for item in padded], np.uint32)
         out = run(params, self.plan.seed, ids, self._inputs(padded), draws)
         # Only what is needed keeps its memory on the device.
-        started = kind, items, (out.image, out.mask, out.anomalous)
+        started = kind, items, (out.image, out.mask)
         yield from self._collect()
         self.in_flight = started
 
@@ -262,21 +317,20 @@ class _Device:
         if self.in_flight is None:
             return
         (kind, items, out), self.in_flight = self.in_flight, None
-        images, masks, anomalous = map(np.asarray, out)
         again = []
-        for item, image, mask, good in zip(
-            items, images, masks, anomalous, strict=False
-        ):
+        for item, image, mask in zip(items, *map(np.asarray, out), strict=False):
             job, attempts = item.job, item.draw - item.job.first_draw + 1
-            if not good and attempts < job.draws:
+            normal = item.loaded.image
+            mask = self.plan.mask(job, normal, image, mask)
+            # Copies: views would keep the whole batch alive.
+            made = Made(job, item.draw, normal, image.copy(), mask.copy())
+            if job.draws == 1 or self.plan.shows(made):
+                yield made
+            elif attempts < job.draws:
                 again.append(_Item(job, item.draw + 1, item.loaded))
-            elif not good and job.draws > 1:
-                name = self.plan.methods[job.method].name
-                reason = f"{name} came out empty in {attempts} draws"
-                yield Made(job, item.draw, item.loaded.image, reason=reason)
             else:
-                # Copies: views would keep the whole batch alive.
-                yield Made(job, item.draw, item.loaded.image, image.copy(), mask.copy())
+                reason = self.plan.gave_up(job, attempts)
+                yield Made(job, item.draw, normal, reason=reason)
         self.queues[kind].extendleft(reversed(again))
 
     def _inputs(self, items: list[_Item]) -> Inputs:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anojax.data.files import Pixels, decode_png
-from anojax.data.write import Final
+from anojax.data.pipeline import Final
 from anojax.errors import RunError
 
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from anojax.data.files import Pixels, encode_png, make_folder, temporary_name
 from anojax.data.manifest import Row
-from anojax.data.pipeline import Job, Made
-from anojax.data.write import Final, Output, Paths, encode_pair
+from anojax.data.pipeline import Final, Job, Made
+from anojax.data.write import Output, Paths, encode_pair, lost
 from anojax.errors import DataError, RunError
 
 VERSION = "1.0.0"
@@ -115,12 +115,15 @@ class TfdsSink:
             return _Encoded(None, output.left_out(made), None, None)
         first_of_image = job.method == 0 and job.draw_of_image == 0
         if made.reason is not None:
-            own = made.normal
-            if output.native is not None:
-                own = output.native(job.image)
-            normal = self._normal(made, own) if first_of_image else None
+            normal = None
+            if first_of_image:
+                normal = self._normal(made, output.normal(made))
             return _Encoded(None, output.left_out(made), normal, None)
-        final = output.final(made)
+        final = output.plan.final(made)
+        if reason := lost(output.plan, made, final):
+            made = dataclasses.replace(made, reason=reason)
+            normal = self._normal(made, final.normal) if first_of_image else None
+            return _Encoded(None, output.left_out(made), normal, None)
         pngs = encode_pair(final)
         # Place and shard are known when the record is written.
         row = output.row(made, final, Paths("", "", ""), pngs)

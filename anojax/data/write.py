@@ -8,25 +8,13 @@ ends with the same bytes.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import UInt8
-
 from anojax.data.files import Pixels, atomic_write, encode_png, make_folder, sha256
 from anojax.data.manifest import Progress, Row, box, contrast, left_out_line
-from anojax.data.native import to_native
-from anojax.data.pipeline import Job, Made, Plan
-
-
-class Final(NamedTuple):
-    """Images as they are written."""
-
-    normal: Pixels
-    image: Pixels
-    mask: UInt8[np.ndarray, "h w 1"]
+from anojax.data.pipeline import Final, Job, Made, Plan
 
 
 @dataclass(frozen=True)
@@ -38,15 +26,11 @@ class Output:
     plan: Plan
     settings: tuple[dict[str, Any], ...]
     """Hyper-parameters and controls of each method, for the manifest."""
-    native: Callable[[int], Pixels] | None = None
-    """Reads the own pixels of image number i; None keeps the working size."""
 
-    def final(self, made: Made) -> Final:
-        """The images of a result, at their own resolution if that is asked for."""
-        if self.native is None:
-            return Final(made.normal, made.image, made.mask)
-        own = self.native(made.job.image)
-        return Final(own, *to_native(own, made.normal, made.image, made.mask))
+    def normal(self, made: Made) -> Pixels:
+        """The normal image of a result as it is written."""
+        native = self.plan.native
+        return made.normal if native is None else native(made.job.image)
 
     def row(self, made: Made, final: Final, paths: "Paths", pngs: "Pngs") -> Row:
         """The manifest's line of a result."""
@@ -90,6 +74,15 @@ class Paths(NamedTuple):
 class Pngs(NamedTuple):
     image: bytes
     mask: bytes | None
+
+
+def lost(plan: Plan, made: Made, final: Final) -> str | None:
+    """Why a result is left out after all: its defect did not outlive enlarging."""
+    kept = plan.mask_rule is None or plan.keep_empty or final.mask.any()
+    if kept or not made.mask.any():
+        return None
+    name = plan.methods[made.job.method].name
+    return f"the defect of {name} is not to be seen at the image's own resolution"
 
 
 def encode_pair(final: Final) -> Pngs:
@@ -155,13 +148,14 @@ class MvtecSink:
         first_of_image = job.method == 0 and job.draw_of_image == 0
         if made.reason is not None:
             if first_of_image:
-                native = self.output.native
-                own = made.normal if native is None else native(job.image)
+                own = self.output.normal(made)
                 atomic_write(run / paths.normal, encode_png(own))
             return self.output.left_out(made)
-        final = self.output.final(made)
+        final = self.output.plan.final(made)
         if first_of_image:
             atomic_write(run / paths.normal, encode_png(final.normal))
+        if reason := lost(self.output.plan, made, final):
+            return self.output.left_out(replace(made, reason=reason))
         pngs = encode_pair(final)
         atomic_write(run / paths.image, pngs.image)
         if pngs.mask is not None:

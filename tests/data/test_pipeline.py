@@ -144,3 +144,70 @@ def test_names_are_unique_even_where_stems_collide():
     stems = [plan.stem(job) for job in plan.jobs()]
     assert len(set(stems)) == len(stems)
     assert stems[0] == "x_000"
+
+
+@dataclass(frozen=True)
+class Ramp(Synthesizer):
+    """Marks the left half, and raises it by up to `levels` gray levels, from 0 on."""
+
+    card: ClassVar[Card] = replace(Spot.card)
+    levels: float = hp(8.0, "largest change", low=0.0, high=255.0)
+
+    def synthesize(self, params, key, inputs):
+        width = inputs.image.shape[1]
+        x = jnp.arange(width, dtype=jnp.float32)
+        rise = self.levels / 255 * jnp.clip(x / (width // 2 - 1), 0, 1)
+        mask = jnp.broadcast_to(
+            (x < width // 2)[None, :, None], (*inputs.image.shape[:2], 1)
+        )
+        new = inputs.image + rise[None, :, None]
+        return local_synthesis(inputs, new, mask.astype(jnp.float32))
+
+
+@dataclass(frozen=True)
+class RampArea(Ramp):
+    """The same, with a mask of the whole half."""
+
+    card: ClassVar[Card] = replace(Spot.card, mask="area")
+
+
+def test_the_mask_holds_what_changed_after_rounding():
+    (made,) = results(make_plan(images=1, methods=(Ramp(levels=3.0),))).values()
+    changed = (made.image != made.normal).any(-1, keepdims=True)
+    assert 0 < changed.mean() < 0.5
+    np.testing.assert_array_equal(made.mask > 0, changed)
+    (made,) = results(make_plan(images=1, methods=(RampArea(levels=3.0),))).values()
+    assert (made.mask > 0).mean() == 0.5
+
+
+@pytest.mark.parametrize("method", [Ramp, RampArea])
+def test_what_rounding_takes_back_is_left_out(method):
+    made = results(make_plan(images=2, methods=(method(levels=0.4),)))
+    assert all("gray levels" in m.reason and m.image is None for m in made.values())
+    kept = results(make_plan(images=2, methods=(method(levels=0.4),), keep_empty=True))
+    assert all(m.reason is None and not m.mask.any() for m in kept.values())
+
+
+def test_what_is_fainter_than_asked_for_is_left_out():
+    for least, kept in ((4.0, True), (5.0, False)):
+        plan = make_plan(images=1, methods=(Ramp(levels=8.0),), min_contrast=least)
+        (made,) = results(plan).values()
+        assert (made.reason is None) == kept
+
+
+def test_runs_of_earlier_versions_keep_the_methods_masks():
+    plan = make_plan(images=1, methods=(Ramp(levels=0.4),), mask_rule=None)
+    (made,) = results(plan).values()
+    assert made.reason is None and (made.mask > 0).mean() == 0.5
+    assert (made.image == made.normal).all()
+
+
+@pytest.mark.parametrize(("value", "kept"), [(255, False), (120, True)])
+def test_at_its_own_resolution_a_defect_shows_or_is_left_out(value, kept):
+    own = np.full((40, 40, 1), value, np.uint8)
+    plan = make_plan(images=1, methods=(Ramp(levels=6.0),), native=lambda i: own)
+    (made,) = results(plan).values()
+    assert (made.reason is None) == kept
+    if kept:
+        final = plan.final(made)
+        np.testing.assert_array_equal(final.mask > 0, final.image != own)

@@ -46,6 +46,7 @@ class Spr(Synthesizer):
         family="prior",
         level="image",
         controls=("severity",),
+        mask="area",
         code_url="https://github.com/Lee-JongHyeon/"
         "Anomaly-Detection-using-Score-based-Perturbation-Resilience",
         code_license="Apache-2.0",

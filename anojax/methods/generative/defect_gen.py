@@ -50,6 +50,7 @@ class DefectGen(Synthesizer):
         family="full_image",
         level="full_image",
         controls=(),
+        mask="area",
         code_url="https://github.com/EnVision-Research/Defect_Spectrum",
         code_license="Apache-2.0",
         fidelity="formulas",

@@ -43,6 +43,7 @@ class Riad(Synthesizer):
         family="inpainting",
         level="image",
         controls=("severity", "area"),
+        mask="area",
         code_url="https://github.com/plutoyuxie/"
         "Reconstruction-by-inpainting-for-visual-anomaly-detection",
         code_license="none stated (unofficial)",

@@ -1,0 +1,55 @@
+"""Whether an image shows a defect: decided by its pixels as they are written.
+
+A method works with real numbers; a change of less than half a gray level is rounded
+away when the image is written, and then there is no defect, whatever the method says.
+Label, mask and contrast of a run come from the functions here.
+"""
+
+import numpy as np
+from jaxtyping import Bool, UInt8, UInt16
+
+from anojax.core import Synthesizer
+
+Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
+Mask = UInt8[np.ndarray, "h w 1"]
+
+RULE = "written"
+"""The rule of new runs, as `mask_rule` in their config.yaml: masks hold the pixels that
+changed in the file. Runs that were made before it existed have none there: their masks
+are the methods' own, and are made again as such."""
+
+
+def changed(normal: Pixels, image: Pixels) -> Bool[np.ndarray, "h w 1"]:
+    """Where at least one channel differs."""
+    return (normal != image).any(axis=-1, keepdims=True)
+
+
+def written_mask(synth: Synthesizer, normal: Pixels, image: Pixels, mask: Mask) -> Mask:
+    """The mask of an image as it is written.
+
+    Args:
+      synth: its card says whether the mask is what changed, or an area that the method
+        chose, in which pixels may keep their value.
+      normal: before.
+      image: after, in the same depth.
+      mask: 0 or 255, of the method.
+
+    Returns:
+      0 or 255; empty where no pixel under `mask` differs.
+    """
+    differs = changed(normal, image)
+    if synth.card.mask == "changed":
+        return np.where(differs, mask, np.uint8(0))
+    return mask if (differs & (mask > 0)).any() else np.zeros_like(mask)
+
+
+def mean_change(normal: Pixels, image: Pixels, mask: Mask) -> float:
+    """Mean absolute change under the mask, of all channels, as a fraction of the range.
+
+    0 for an empty mask.
+    """
+    inside = mask[..., 0] > 0
+    if not inside.any():
+        return 0.0
+    change = np.abs(image[inside].astype(np.int32) - normal[inside].astype(np.int32))
+    return float(change.mean()) / np.iinfo(image.dtype).max
