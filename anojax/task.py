@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, final
 import jax
 import jax.numpy as jnp
 import optax
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float, Key
 
@@ -410,7 +411,8 @@ def _split(batch: Examples, parts: int) -> Examples:
             f"accumulate is {parts}, but a device has {size} examples; "
             f"choose a divisor of {size}"
         )
-    return jax.tree.map(lambda x: x.reshape(parts, size // parts, *x.shape[1:]), batch)
+    split = partial(rearrange, pattern="(parts b) ... -> parts b ...", parts=parts)
+    return jax.tree.map(split, batch)
 
 
 def _to_float(ready: Synthesis) -> Synthesis:

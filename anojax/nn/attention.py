@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
@@ -35,21 +36,23 @@ class SelfAttention(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        b, h, w, c = x.shape
+        _, h, _, c = x.shape
         inner = self.heads * self.head_dim
         y = x.astype(self.dtype)
         if self.groups is not None:
             y = GroupNorm(
                 groups=self.groups, eps=self.eps, dtype=self.dtype, name="group_norm"
             )(y)
-        y = y.reshape(b, h * w, c)
+        y = rearrange(y, "b h w c -> b (h w) c")
         q, k, v = (
-            self._linear(name, inner, c)(y).reshape(b, h * w, self.heads, self.head_dim)
+            rearrange(
+                self._linear(name, inner, c)(y), "b t (n d) -> b t n d", n=self.heads
+            )
             for name in ("to_q", "to_k", "to_v")
         )
-        y = attend(q, k, v, flash=self.flash).reshape(b, h * w, inner)
+        y = rearrange(attend(q, k, v, flash=self.flash), "b t n d -> b t (n d)")
         y = self._linear("to_out_0", c, inner, zero=self.zero_init)(y)
-        y = x.astype(self.dtype) + y.reshape(b, h, w, c)
+        y = x.astype(self.dtype) + rearrange(y, "b (h w) c -> b h w c", h=h)
         return y if self.output_scale == 1 else y / self.output_scale
 
     @nn.nowrap
@@ -89,7 +92,7 @@ def _mixed_to_learn(q: Array, k: Array, v: Array) -> Array:
     q = (q * q.shape[-1] ** -0.5).astype(q.dtype)
     scores = jnp.einsum("btnd,bsnd->bnts", q, k, preferred_element_type=jnp.float32)
     weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
-    total = weights.sum(-1)[..., None].swapaxes(1, 2)
+    total = rearrange(weights.sum(-1), "b n t -> b t n 1")
     mixed = jnp.einsum(
         "bnts,bsnd->btnd",
         weights.astype(v.dtype),

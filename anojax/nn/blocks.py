@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from einops import rearrange
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
@@ -115,8 +116,8 @@ def _convolve_doubled(
             x, own, (1, 1), [pad_y, pad_x], dimension_numbers=DIMENSIONS
         )
 
-    rows = [jnp.stack([part(y, 0), part(y, 1)], 3) for y in (0, 1)]
-    return jnp.stack(rows, 2).reshape(b, 2 * h, 2 * w, features)
+    rows = jnp.stack([jnp.stack([part(y, 0), part(y, 1)]) for y in (0, 1)])
+    return rearrange(rows, "i j b h w c -> b (h i) (w j) c")
 
 
 def batch_norm(
@@ -204,7 +205,8 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
 
     Written with maxima, not a pooling window, whose gradient is slow on CPU.
     """
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // 2, 2, w * c)
-    x = jnp.maximum(x[:, :, 0], x[:, :, 1]).reshape(b, h // 2, w // 2, 2, c)
+    channels = x.shape[3]
+    x = rearrange(x, "b (h i) w c -> b h i (w c)", i=2)
+    x = jnp.maximum(x[:, :, 0], x[:, :, 1])
+    x = rearrange(x, "b h (w j c) -> b h w j c", j=2, c=channels)
     return jnp.maximum(x[..., 0, :], x[..., 1, :])

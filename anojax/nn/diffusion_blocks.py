@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -294,15 +295,14 @@ def repeat_twice(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Every pixel as a block of 2 x 2."""
     b, h, w, c = x.shape
     blocks = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
-    return blocks.reshape(b, 2 * h, 2 * w, c)
+    return rearrange(blocks, "b h i w j c -> b (h i) (w j) c")
 
 
 def mean_of_blocks(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """The mean of every block of 2 x 2; sides must be even."""
-    b, h, w, c = x.shape
-    rows = x.reshape(b, h // 2, 2, w, c)
-    rows = (rows[:, :, 0] + rows[:, :, 1]).reshape(b, h // 2, w // 2, 2, c)
-    return (rows[..., 0, :] + rows[..., 1, :]) / 4
+    x = rearrange(x, "b (h i) w c -> b h i w c", i=2)
+    x = rearrange(x[:, :, 0] + x[:, :, 1], "b h (w j) c -> b h w j c", j=2)
+    return (x[..., 0, :] + x[..., 1, :]) / 4
 
 
 Timesteps = Float[Array, "b"] | Int[Array, "b"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+from einops import rearrange
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -63,16 +64,17 @@ class AttentionPool(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        b, h, w, c = x.shape
-        x = x.reshape(b, h * w, c)
+        _, h, w, c = x.shape
+        x = rearrange(x, "b h w c -> b (h w) c")
         x = jnp.concatenate([x.mean(1, keepdims=True), x], 1)
         init = normal(c**-0.5)
         places = self.param("positional_embedding", init, (c, h * w + 1))
         x = (x + places.T[None].astype(x.dtype)).astype(self.dtype)
         x = self._linear("qkv_proj", 3 * c, c)(x)
-        x = x.reshape(b, h * w + 1, 3, c // self.head_dim, self.head_dim)
-        q, k, v = x[:, :1, 0], x[:, :, 1], x[:, :, 2]
-        return self._linear("c_proj", self.features, c)(attend(q, k, v).reshape(b, c))
+        x = rearrange(x, "b t (p n d) -> b t p n d", p=3, d=self.head_dim)
+        found = attend(x[:, :1, 0], x[:, :, 1], x[:, :, 2])
+        found = rearrange(found, "b 1 n d -> b (n d)")
+        return self._linear("c_proj", self.features, c)(found)
 
     @nn.nowrap
     def _linear(self, name: str, features: int, fan_in: int) -> nn.Dense:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+from einops import rearrange
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -46,7 +47,6 @@ class GroupNorm(nn.Module, kw_only=True):
     @nn.nowrap
     def _over_groups(self, x: Array) -> Array:
         """Mean over every group of every image, ``[b, c]``."""
-        b, _, _, c = x.shape
-        found = x.mean((1, 2)).reshape(b, self.groups, c // self.groups)
-        found = found.mean(-1, keepdims=True)
-        return jnp.broadcast_to(found, (b, self.groups, c // self.groups)).reshape(b, c)
+        found = rearrange(x.mean((1, 2)), "b (g s) -> b g s", g=self.groups)
+        found = jnp.broadcast_to(found.mean(-1, keepdims=True), found.shape)
+        return rearrange(found, "b g s -> b (g s)")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from anojax.errors import AnojaxError
@@ -198,6 +199,6 @@ def _gms_pyramid(a: Array, b: Array, scales: int, c: float) -> list[Array]:
 
 def halve(x: Batch) -> Float[Array, "b h//2 w//2 c"]:
     """Mean of every 2 x 2 block; an odd last row or column is dropped."""
-    b, h, w, c = x.shape
+    _, h, w, _ = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+    return rearrange(x, "b (h i) (w j) c -> b h i w j c", i=2, j=2).mean((2, 4))

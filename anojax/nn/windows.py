@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
@@ -31,7 +32,8 @@ def cut(
     rows = jnp.asarray(row, jnp.int32) + np.arange(window[0], dtype=np.int32)
     band = image.at[rows].get(mode="promise_in_bounds")
     places = columns[:, None] + np.arange(window[1], dtype=np.int32)[None]
-    return band.at[:, places].get(mode="promise_in_bounds").transpose(1, 0, 2, 3)
+    found = band.at[:, places].get(mode="promise_in_bounds")
+    return rearrange(found, "i n j c -> n i j c")
 
 
 def spread(
@@ -58,7 +60,7 @@ def tiles(
     """Windows side by side that cover every image."""
     rows, columns = starts(images.shape[1:3], window, window)
     found = [jax.vmap(lambda x, y=y: cut(x, y, columns, window))(images) for y in rows]
-    return jnp.concatenate(found).reshape(-1, *window, images.shape[3])
+    return rearrange(jnp.concatenate(found), "b n i j c -> (b n) i j c")
 
 
 def part_of(shape: tuple[int, int], frac: float) -> tuple[int, int]:

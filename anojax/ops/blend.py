@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
@@ -32,12 +33,12 @@ def select(
     Compilers for CPUs do not vectorize a mask that is broadcast over an innermost axis
     of 3; fetched by index, it has the image's shape and they do.
     """
-    h, w, c = old.shape
+    _, w, c = old.shape
     columns = np.repeat(np.arange(w), c)
-    wide = inside.reshape(h, w).astype(jnp.int8)
+    wide = rearrange(inside, "h w 1 -> h w").astype(jnp.int8)
     wide = wide.at[:, columns].get(mode="promise_in_bounds")
-    flat = jnp.where(wide > 0, new.reshape(h, w * c), old.reshape(h, w * c))
-    return flat.reshape(h, w, c)
+    new, old = (rearrange(v, "h w c -> h (w c)") for v in (new, old))
+    return rearrange(jnp.where(wide > 0, new, old), "h (w c) -> h w c", c=c)
 
 
 def computed_once(

@@ -6,6 +6,7 @@ operations instead of ten thousand pixels, and no placement has to wait for anot
 
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
 
@@ -45,8 +46,8 @@ def overlap_counts(
 
 def _pack(mask: Float[Array, "h w 1"]) -> UInt32[Array, "h words"]:
     """Column x of the mask becomes bit x % 32 of word x // 32."""
-    h, w, _ = mask.shape
+    w = mask.shape[1]
     bits = jnp.pad((mask[..., 0] > 0).astype(jnp.uint32), ((0, 0), (0, -w % _WORD)))
-    bits = bits.reshape(h, -1, _WORD)
+    bits = rearrange(bits, "h (words bit) -> h words bit", bit=_WORD)
     bits = bits << jnp.arange(_WORD, dtype=jnp.uint32)[None, None]
     return bits.sum(axis=-1, dtype=jnp.uint32)

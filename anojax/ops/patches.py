@@ -1,6 +1,7 @@
 """Rectangular patches: where to take them, how large to paste them, and resizing."""
 
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from anojax.ops.placement import box_sum
@@ -28,17 +29,17 @@ def resized_crop(
       window: static height and width of the result.
       offset: row and column of the window where the resized crop begins.
     """
-    _, w, c = image.shape
+    channels = image.shape[2]
     y0, x0, height, width = crop
     top, bottom, part_y = _neighbors(window[0], offset[0], height, size[0])
     left, right, part_x = _neighbors(window[1], offset[1], width, size[1])
-    rows = image.reshape(image.shape[0], w * c)
+    rows = rearrange(image, "h w c -> h (w c)")
     upper = rows.at[y0 + top].get(mode="promise_in_bounds")
     lower = rows.at[y0 + bottom].get(mode="promise_in_bounds")
     rows = upper + part_y[:, None] * (lower - upper)
 
     def columns(index: Array) -> Array:
-        index = (x0 + index)[None] * c + jnp.arange(c)[:, None]
+        index = (x0 + index)[None] * channels + jnp.arange(channels)[:, None]
         return rows.at[:, index].get(mode="promise_in_bounds")
 
     before, after = columns(left), columns(right)

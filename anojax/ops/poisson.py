@@ -15,6 +15,7 @@ products of its side. Inside, rows come first and columns last, with the channel
 
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -62,7 +63,7 @@ def clone(
 
     def cut(image: Array) -> Array:
         part = lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
-        return part.transpose(0, 2, 1)
+        return rearrange(part, "h w c -> h c w")
 
     blended = clone_window(
         cut(source),
@@ -72,7 +73,7 @@ def clone(
         mask=None if mask is None else cut(mask),
         erosion_px=erosion_px,
     )
-    blended = blended.transpose(0, 2, 1)
+    blended = rearrange(blended, "h c w -> h w c")
     return lax.dynamic_update_slice(destination, blended, (top, left, 0))
 
 
@@ -119,8 +120,10 @@ def clone_masked(
       iterations: steps of the conjugate gradients.
     """
     h, w, _ = destination.shape
-    source, destination = (v.transpose(0, 2, 1) for v in (source, destination))
-    inside = mask.transpose(0, 2, 1) * _interval(h, 1, h - 1)[:, None, None]
+    source, destination, inside = (
+        rearrange(v, "h w c -> h c w") for v in (source, destination, mask)
+    )
+    inside = inside * _interval(h, 1, h - 1)[:, None, None]
     inside = inside * _interval(w, 1, w - 1)[None, None]
     ones = jnp.ones((h, 1, w), jnp.float32)
     right = inside * guidance_change(
@@ -151,7 +154,7 @@ def clone_masked(
     start = precondition(-right)
     state = (jnp.zeros_like(right), -right, start, dot(-right, start))
     change = lax.fori_loop(0, iterations, step, state)[0]
-    return (destination + change).transpose(0, 2, 1)
+    return rearrange(destination + change, "h c w -> h w c")
 
 
 def guidance_change(
@@ -215,9 +218,11 @@ def solve(right: Float[Array, "h c w"], interior: Box) -> Float[Array, "h c w"]:
     scale = jnp.where(eigen < 0, 1.0 / jnp.where(eigen < 0, eigen, 1.0), 0.0)
 
     def transform(rows: Array, values: Array, columns: Array) -> Array:
-        values = jnp.dot(rows, values.reshape(h, c * w), precision=_EXACT)
-        values = jnp.dot(values.reshape(h * c, w), columns, precision=_EXACT)
-        return values.reshape(h, c, w)
+        values = rearrange(values, "h c w -> h (c w)")
+        values = jnp.dot(rows, values, precision=_EXACT)
+        values = rearrange(values, "h (c w) -> (h c) w", c=c)
+        values = jnp.dot(values, columns, precision=_EXACT)
+        return rearrange(values, "(h c) w -> h c w", c=c)
 
     spectrum = transform(sines_y.T, right, sines_x) * scale
     return transform(sines_y, spectrum, sines_x.T)

@@ -7,6 +7,7 @@ only the canvas `shape` = (height, width) is static.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -289,11 +290,13 @@ def grid_shuffle(
         )
     h, w = height // rows, width // columns
     core = image[: rows * h, : columns * w]
-    tiles = core.reshape(rows, h, columns, w * channels)
-    tiles = tiles.transpose(0, 2, 1, 3).reshape(rows * columns, h, w * channels)
+    # Columns and channels are one axis: compilers copy long rows faster than pixels.
+    core = rearrange(core, "h w c -> h (w c)")
+    tiles = rearrange(core, "(r h) (q wc) -> (r q) h wc", r=rows, q=columns)
     tiles = tiles[jax.random.permutation(key, rows * columns)]
-    tiles = tiles.reshape(rows, columns, h, w * channels).transpose(0, 2, 1, 3)
-    return image.at[: rows * h, : columns * w].set(tiles.reshape(core.shape))
+    core = rearrange(tiles, "(r q) h wc -> (r h) (q wc)", r=rows)
+    core = rearrange(core, "h (w c) -> h w c", c=channels)
+    return image.at[: rows * h, : columns * w].set(core)
 
 
 def _turned(shape, center, angle_rad):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from anojax.nn.diffusion_classifier import UNetClassifier
 from anojax.nn.diffusion_unet import UNet2D, UNet2DConfig
@@ -79,12 +80,8 @@ def _split(qkv: np.ndarray, head_dim: int | None, legacy: bool) -> Iterator[np.n
     """Queries, keys and values, each with its heads one after the other."""
     channels = qkv.shape[0] // 3
     heads = channels // (head_dim or channels)
-    rest = qkv.shape[1:]
-    if legacy:
-        parts = qkv.reshape(heads, 3, channels // heads, *rest).swapaxes(0, 1)
-    else:
-        parts = qkv.reshape(3, heads, channels // heads, *rest)
-    return iter(parts.reshape(3, channels, *rest))
+    order = "(heads part d) ..." if legacy else "(part heads d) ..."
+    return iter(rearrange(qkv, f"{order} -> part (heads d) ...", part=3, heads=heads))
 
 
 def _modules(config: UNet2DConfig) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
+from einops import rearrange
 
 from anojax.errors import DataError
 from anojax.types import PyTree
@@ -138,13 +139,15 @@ def strip_prefixes(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _flax_layout(value: np.ndarray, leaf: str) -> np.ndarray:
     if leaf != "kernel":
         return value
-    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    layout = "o i h w -> h w i o" if value.ndim == 4 else "o i -> i o"
+    return rearrange(value, layout)
 
 
 def _torch_layout(value: np.ndarray, leaf: str) -> np.ndarray:
     if leaf != "kernel":
         return value
-    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+    layout = "h w i o -> o i h w" if value.ndim == 4 else "i o -> o i"
+    return rearrange(value, layout)
 
 
 def _listed(names: list[str]) -> str:

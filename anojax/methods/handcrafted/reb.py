@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
@@ -282,7 +283,10 @@ class Reb(Synthesizer):
 
         def noise():
             levels = _noise(key, size, window, channels, scale)
-            return levels.transpose(1, 2, 0) / 255.0, (jnp.int32(0), jnp.int32(0))
+            return rearrange(levels, "c h w -> h w c") / 255.0, (
+                jnp.int32(0),
+                jnp.int32(0),
+            )
 
         def copy():
             shape = source.shape[:2]

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -121,14 +122,14 @@ def remove(
 ) -> Float[Array, "n h w c"]:
     """Every image `parts` times, each time without another of its sets."""
     holes = jnp.where(_members(sets, parts), jnp.float32(fill), images[:, None])
-    return holes.reshape(-1, *images.shape[1:])
+    return rearrange(holes, "b parts h w c -> (b parts) h w c")
 
 
 def assemble(
     filled: Float[Array, "n h w c"], sets: Int[Array, "b h w"], *, parts: int
 ) -> Float[Array, "b h w c"]:
     """One image from `parts`: every pixel from the one where it had been removed."""
-    filled = filled.reshape(-1, parts, *filled.shape[1:])
+    filled = rearrange(filled, "(b parts) h w c -> b parts h w c", parts=parts)
     return jnp.sum(jnp.where(_members(sets, parts), filled, 0.0), axis=1)
 
 

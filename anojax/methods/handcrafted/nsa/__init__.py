@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Key
@@ -77,7 +78,7 @@ class Nsa(NsaPatches):
         # OpenCV's resizing and blending work on bytes. Channels go to the middle axis
         # (`ops.poisson`), which also makes the sums over them four times as fast.
         levels = jnp.round(inputs.image * 255.0)
-        before = levels.transpose(0, 2, 1)
+        before = rearrange(levels, "h w c -> h c w")
         draws = self._draw(key, inputs)
         scene = self._scene(key, inputs, levels, draws.active.sum())
         window = self._window(inputs)
@@ -107,7 +108,7 @@ class Nsa(NsaPatches):
         (after, labelled, pasted), _ = lax.scan(step, start, draws)
         mask, alpha = self._label(before, after, labelled, scene.factor)
         aux = {"patches": pasted}
-        new = after.transpose(0, 2, 1) / 255.0
+        new = rearrange(after, "h c w -> h w c") / 255.0
         out = local_synthesis(inputs, new, mask, alpha=alpha, aux=aux)
         return out if self.exact else with_leftovers(inputs, new, out)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -173,9 +174,9 @@ class NsaPatches(NsaSettings):
         resized = partial(
             resized_crop, crop=crop, size=size, window=window, offset=offset
         )
-        area = box_in_window(window, offset, size).transpose(0, 2, 1)
+        area = rearrange(box_in_window(window, offset, size), "p q c -> p c q")
         if scene.objects is not None:
-            theirs = scene.objects[1].transpose(0, 2, 1)
+            theirs = rearrange(scene.objects[1], "h w c -> h c w")
             theirs = lax.dynamic_slice(theirs, (corner[0], 0, corner[1]), area.shape)
             area &= (resized(scene.objects[0]) >= 0.5) | (theirs > 0.5)
         # OpenCV resizes bytes to bytes.
@@ -194,8 +195,8 @@ class NsaPatches(NsaSettings):
         (y, x), (height, width) = patch.offset, patch.size
         if self.domain == "mask":
             given = (patch.levels, old, patch.area.astype(jnp.float32))
-            new = clone_masked(*(v.transpose(0, 2, 1) for v in given), mixed=mixed)
-            new = new.transpose(0, 2, 1)
+            given = (rearrange(v, "p c q -> p q c") for v in given)
+            new = rearrange(clone_masked(*given, mixed=mixed), "p q c -> p c q")
         else:
             # The outermost ring of the patch is not used.
             box = (y + 1, y + height - 1, x + 1, x + width - 1)
@@ -209,7 +210,7 @@ class NsaPatches(NsaSettings):
         if self.merge == "overwrite":
             window = (old.shape[0], old.shape[2])
             inside = box_in_window(window, patch.offset, patch.size)
-            kept &= ~inside.transpose(0, 2, 1)
+            kept &= ~rearrange(inside, "p q c -> p c q")
         # OpenCV truncates.
         new = jnp.floor(jnp.clip(new, 0.0, 255.0))
         return new, (kept | patch.area).astype(jnp.float32)
@@ -269,7 +270,7 @@ class NsaPatches(NsaSettings):
             return corners[0], jnp.bool_(True)
         ours = resized_crop(scene.objects[0], crop, size, window=window)
         inside = box_in_window(window, (0, 0), size)
-        ours = (inside & (ours.transpose(0, 2, 1) >= 0.5)).astype(jnp.float32)
+        ours = (inside & (rearrange(ours, "h w c -> h c w") >= 0.5)).astype(jnp.float32)
         common = overlap_counts(scene.objects[1], ours, corners[:, 0], corners[:, 1])
         held, whole = ours.sum(), (size[0] * size[1]).astype(jnp.float32)
         good = common.astype(jnp.float32) > self.min_overlap_frac * held
