@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from anojax.cli.trained import load_trained
     from anojax.data.files import make_folder
     from anojax.data.testfolder import find_test_images, read_in_parts
-    from anojax.evaluation import report
+    from anojax.report import detection as report
 
     trained = load_trained(args.trained)
     shape, gray = _shape(args, trained.config), args.gray or trained.config.data.gray
@@ -202,7 +202,7 @@ def _samples(images, scores, shape, gray, maps) -> list:
     import numpy as np
 
     from anojax.data.testfolder import read_in_parts
-    from anojax.evaluation.report import Sample
+    from anojax.report.detection import Sample
 
     picked = {}
     for kind in sorted({image.defect for image in images}):

@@ -84,4 +84,9 @@ def test_samples_spread_evenly_over_the_run(tmp_path):
 
 
 def test_a_method_without_images_says_so(tmp_path):
-    assert "no images" in html._histogram([], "area", True)
+    make_run(tmp_path, methods=("spot",), each=5)
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    (tmp_path / "manifest.jsonl").write_text(lines[4] + "\n")
+    write(tmp_path)
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert page.count(": no images") == 2 and "1 images, 0 redrawn, 1 empty" in page

@@ -1,6 +1,7 @@
 """The report: files, what the page says, and that it needs nothing else."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anojax.errors import DataError
-from anojax.evaluation import report
+from anojax.errors import AnojaxError, DataError
 from anojax.evaluation.detection import evaluate
+from anojax.report import curves
+from anojax.report import detection as report
 
 
 @pytest.fixture
@@ -35,32 +37,48 @@ def test_files_and_page(outcome, tmp_path):
     files = report.write(result, samples, tmp_path / "new" / "folder")
     assert [f.name for f in files] == [
         "scores.json",
+        "curves.csv",
         "curves.png",
         "sheet.png",
         "report.html",
     ]
     assert json.loads(files[0].read_text()) == result.to_dict()
-    page = files[3].read_text(encoding="utf-8")
+    page = files[4].read_text(encoding="utf-8")
     assert "&lt;hole&gt; &amp; co" in page and "<hole>" not in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert re.findall(r"(?:src|href)=\"(?!data:)([^\"]*)", page) == ["curves.csv"]
     assert f"<td>{100 * result['aupro']:.1f}</td>" in page
-    assert page.count("<svg") == 5
-    inside = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
-    assert inside == files[2].read_bytes()
+    drawn, inside = map(base64.b64decode, re.findall(r"base64,([^\"]+)", page))
+    assert drawn == files[2].read_bytes() and inside == files[3].read_bytes()
     with Image.open(io.BytesIO(inside)) as sheet:
         assert sheet.size == (3 * 204 + 4, 4 * (150 + 20))
 
 
 def test_curves_end_where_they_should(outcome):
-    plots = {p.title: report._clipped(p) for p in report.plots(outcome[0])}
+    plots = {p.title: np.transpose(p.shown()) for p in curves.plots(outcome[0])}
     assert set(plots) == {"Image ROC", "Image PR", "Pixel ROC", "Pixel PR", "PRO"}
     for title in ("Image ROC", "Pixel ROC"):
-        assert plots[title][0] == (0, 0) and plots[title][-1] == (1, 1)
-    assert plots["PRO"][-1][0] == 1
-    area = np.trapezoid(*reversed(np.transpose(plots["PRO"])))
+        np.testing.assert_array_equal(plots[title][[0, -1]], [[0, 0], [1, 1]])
+    limit = outcome[0].fpr_limit
+    assert plots["PRO"][-1][0] == limit
+    area = np.trapezoid(*reversed(np.transpose(plots["PRO"]))) / limit
     assert area == pytest.approx(outcome[0]["aupro"], abs=0.01)
     area = np.trapezoid(*reversed(np.transpose(plots["Pixel ROC"])))
     assert area == pytest.approx(outcome[0]["pixel_auroc"], abs=0.01)
+
+
+def test_without_matplotlib_the_points_are_a_table(outcome, tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "can_draw", lambda: False)
+    names = [f.name for f in report.write(*outcome, tmp_path)]
+    assert names == ["scores.json", "curves.csv", "sheet.png", "report.html"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "pip install 'anojax[plot]'" in page
+    with open(tmp_path / "curves.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["curve"] for row in rows} == {p.title for p in curves.plots(outcome[0])}
+    last = [row for row in rows if row["curve"] == "Pixel ROC"][-1]
+    assert (float(last["x"]), float(last["y"])) == (1, 1)
+    with pytest.raises(AnojaxError, match="anojax\\[plot\\]"):
+        curves.draw(curves.plots(outcome[0]))
 
 
 def test_undefined_measures_are_dashes(outcome, tmp_path):
