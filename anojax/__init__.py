@@ -22,6 +22,7 @@ _EXPORTS = {
     "hp": "core",
     "AnojaxError": "errors",
     "batch": "batching",
+    "keep_programs": "compile_cache",
     "cards": "registry",
     "find": "registry",
     "get": "registry",

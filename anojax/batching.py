@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from anojax.compile_cache import keep_programs
 from anojax.core import Synthesizer
 from anojax.errors import AnojaxError
 from anojax.random import example_key, method_key, stream
@@ -65,10 +66,7 @@ class Batch:
         self.synth.check(
             example if self.bank is None else example.replace(source=self.bank)
         )
-        # At least two per device: a loop of one is compiled in line, where other
-        # roundings can result.
-        whole = max(-(-len(ids) // len(self.devices)), 2) * len(self.devices)
-        missing = whole - len(ids)
+        missing = self._whole(len(ids)) - len(ids)
         ids, draws, inputs = jax.tree.map(
             lambda x: _pad(x, missing), (ids, draws, inputs)
         )
@@ -81,12 +79,32 @@ class Batch:
         return jax.tree.map(lambda x: x[:-missing], out) if missing else out
 
     def lower(self, params: PyTree, size: int, inputs: Inputs) -> jax.stages.Lowered:
-        """The program for a batch of `size` inputs like `inputs`, not yet compiled."""
-        ids = np.zeros(size, np.uint32)
-        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        """The program for batches of `size` inputs like `inputs`.
+
+        Once ``.compile()`` was called on it, calls with such a batch find it compiled.
+
+        Args:
+          inputs: as in a call; only shapes and dtypes count, so a leading axis of 1
+            is enough.
+        """
+        whole = self._whole(size)
+        split, copied = self._shardings()
+
+        def like(x, sharding, shape=None):
+            kind = jax.typeof(x)
+            shape = kind.shape if shape is None else shape
+            return jax.ShapeDtypeStruct(
+                shape, kind.dtype, sharding=sharding, weak_type=kind.weak_type
+            )
+
+        inputs = _spread_controls(inputs, 1)
+        ids = like(np.zeros(1, np.uint32), split, (whole,))
+        inputs = jax.tree.map(lambda x: like(x, split, (whole, *x.shape[1:])), inputs)
         key = method_key(0, self.synth.name)
-        inputs = _spread_controls(inputs, size)
-        return run.lower(params, key, self.bank, ids, ids, inputs)
+        shared = (params, key, self.bank)
+        shared = jax.tree.map(lambda x: like(x, copied), shared)
+        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        return run.lower(*shared, ids, ids, inputs)
 
     def traces(self) -> int:
         """How many programs these settings have been compiled into so far."""
@@ -97,6 +115,12 @@ class Batch:
         if self.strategy != "auto":
             return self.strategy
         return "map" if self.devices[0].platform == "cpu" else "vmap"
+
+    def _whole(self, size: int) -> int:
+        """What a batch is filled up to: the same for each device."""
+        # At least two per device: a loop of one is compiled in line, where other
+        # roundings can result.
+        return max(-(-size // len(self.devices)), 2) * len(self.devices)
 
     def _shardings(self):
         mesh = _mesh(self.devices)
@@ -116,6 +140,8 @@ def batch(
 ) -> Batch:
     """Compile a synthesizer over a leading axis and all local devices.
 
+    What is compiled is kept for the next process; see `anojax.keep_programs`.
+
     Args:
       synth: the method; equal synthesizers share their compilation.
       bank: where each example draws its `Inputs.source` from, by its key.
@@ -129,6 +155,7 @@ def batch(
     devices = tuple(jax.local_devices() if devices is None else devices)
     if not devices:
         raise AnojaxError("devices is empty; give at least one")
+    keep_programs()
     if bank is not None:
         bank = jax.device_put(bank, NamedSharding(_mesh(devices), PartitionSpec()))
     return Batch(synth, bank, uint8, strategy, devices)

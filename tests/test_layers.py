@@ -25,6 +25,8 @@ LEVELS = {
     "registry": 3,
     "compose": 3,
     "batching": 3,
+    "compile_cache": 3,
+    "device_memory": 3,
     "methods": 4,
     "training": 5,
     "data": 5,

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +208,8 @@ def start_devices(count: int | None = None) -> list:
 
     import jax
 
+    from anojax.compile_cache import keep_programs
+
     if count is not None and count < 1:
         raise SettingError(f"--devices is {count}; give at least 1")
     # A CPU shows itself as one device per core, unless the user decided otherwise.
@@ -219,24 +220,11 @@ def start_devices(count: int | None = None) -> list:
             jax.config.update("jax_num_cpu_devices", wanted)
         except RuntimeError:
             pass  # JAX runs already, as in a notebook: take the devices it has
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    keep_programs()
     devices = jax.local_devices()
     if count is not None and count > len(devices):
         raise SettingError(f"--devices is {count}; this machine has {len(devices)}")
     return devices[:count]
-
-
-def cache_folder() -> Path:
-    """Where compiled programs are kept: the user's cache folder."""
-    import os
-
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "anojax" / "jax"
 
 
 def _flag(name: str) -> str:

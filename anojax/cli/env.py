@@ -40,9 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
 def gather() -> dict[str, str]:
     """Everything that a bug report should hold."""
-    import jax
-
     import anojax
+    from anojax.compile_cache import keep_programs
 
     devices = start_devices()
     kinds = {}
@@ -56,7 +55,7 @@ def gather() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "devices": ", ".join(f"{n} x {kind}" for kind, n in kinds.items()),
         "backend": devices[0].platform,
-        "compilation cache": str(jax.config.jax_compilation_cache_dir),
+        "compilation cache": keep_programs() or "off",
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", "not set"),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "not set"),
     }

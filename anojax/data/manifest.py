@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anojax.data.files import atomic_write, cannot_write, make_folder, temporary_name
+from anojax.data.stages import stage
 from anojax.data.visible import mean_change
 from anojax.errors import RunError
 
@@ -122,6 +123,7 @@ class Progress:
         os.truncate(self.path, ends[done])
         return done
 
+    @stage("manifest")
     def append(self, lines: list[str]) -> None:
         """Record finished jobs, in order; one write, so that a shard counts whole."""
         try:

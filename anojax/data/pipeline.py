@@ -1,30 +1,38 @@
 """The stream from image files to synthetic images, with bounded memory.
 
-Reader threads decode ahead of the device; the device works on one batch while the
+Reader threads decode ahead of the device; programs are compiled in threads while the
+images of their first batches are read; the device works on one batch while the
 results of the one before are handed on. Batches have a fixed size and mix new images
 with second attempts for draws that came out empty, because an image depends on its
 own (seed, method, example id, draw) and not on its neighbors.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from anojax import device_memory
 from anojax.batching import Batch, batch
 from anojax.core import Synthesizer
 from anojax.data.native import to_native
+from anojax.data.stages import timed
 from anojax.data.visible import RULE, mean_change, written_mask
-from anojax.errors import DataError
+from anojax.errors import DataError, SettingError
 from anojax.types import Bank, Controls, Inputs
+
+log = logging.getLogger("anojax")
 
 A, B = TypeVar("A"), TypeVar("B")
 
@@ -37,6 +45,8 @@ DRAWS = 20
 FAINT = 8.0
 """Changes below this many gray levels at the working size may be lost when a defect is
 enlarged to an image's own resolution; they are looked at there before they count."""
+COMPILERS = 8
+"""Programs that are compiled at the same time."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +225,13 @@ class _Item:
     loaded: Loaded
 
 
+class _Program(NamedTuple):
+    run: Batch
+    params: Any
+    size: int
+    """Images that it takes."""
+
+
 def synthesize(
     plan: Plan,
     jobs: Iterable[Job],
@@ -222,17 +239,22 @@ def synthesize(
     batch_size: int = 64,
     devices: Sequence[jax.Device] | None = None,
     readers: int = 2,
+    compilers: int = COMPILERS,
 ) -> Iterator[Made]:
     """Make the jobs' images, in an order of convenience.
 
     Args:
       plan: what decides the pixels.
       jobs: those of `plan.jobs()` that are wanted, in order.
-      batch_size: images per device call; the pixels do not depend on it.
+      batch_size: images per device call; the pixels do not depend on it. A batch that
+        does not fit into the devices' memory is halved, and a warning says so.
       devices: all local ones by default; the pixels do not depend on them.
       readers: threads that decode.
+      compilers: threads that compile.
+
+    Raises:
+      SettingError: not even the smallest batch fits into the devices' memory.
     """
-    device = _Device(plan, batch_size, devices)
     by_image = (
         (image, list(group)) for image, group in groupby(jobs, lambda j: j.image)
     )
@@ -240,13 +262,18 @@ def synthesize(
     def read(entry):
         image, group = entry
         try:
-            return group, plan.load(image)
+            with timed("decode"):
+                return group, plan.load(image)
         except DataError as error:
             return group, str(error)
 
     # Two batches ahead keep the device busy; more would only cost memory.
     ahead = max(2, min(2 * batch_size, 128))
-    with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
+    with (
+        ThreadPoolExecutor(readers, thread_name_prefix="read") as pool,
+        _pool(compilers, "compile") as compiling,
+    ):
+        device = _Device(plan, batch_size, devices, compiling)
         for group, loaded in look_ahead(pool, read, by_image, ahead):
             if isinstance(loaded, str):
                 yield from (Made(job, reason=loaded) for job in group)
@@ -254,6 +281,16 @@ def synthesize(
             for job in group:
                 yield from device.add(_Item(job, job.first_draw, loaded))
         yield from device.flush()
+
+
+@contextmanager
+def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads; what they have not begun when the block ends is dropped."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def look_ahead(
@@ -275,14 +312,18 @@ def look_ahead(
 class _Device:
     """Queues of work, one per method and number of channels; one batch in flight."""
 
-    def __init__(self, plan: Plan, batch_size: int, devices):
-        self.plan, self.batch_size, self.devices = plan, batch_size, devices
+    def __init__(self, plan: Plan, batch_size: int, devices, compilers):
+        self.plan, self.batch_size, self.compilers = plan, batch_size, compilers
+        self.devices = tuple(jax.local_devices() if devices is None else devices)
         self.queues: dict[tuple[int, int], deque[_Item]] = {}
-        self.compiled: dict[tuple[int, int], tuple[Batch, Any]] = {}
-        self.in_flight: tuple[tuple[int, int], list[_Item], Any] | None = None
+        self.programs: dict[tuple[int, int], Future[_Program]] = {}
+        self.in_flight: tuple[tuple[int, int], list[_Item], int, Any] | None = None
+        self.making_bank = Lock()
 
     def add(self, item: _Item) -> Iterator[Made]:
         kind = item.job.method, item.loaded.image.shape[-1]
+        if kind not in self.programs:
+            self._compile(kind, item, self.batch_size)
         queue = self.queues.setdefault(kind, deque())
         queue.append(item)
         if len(queue) >= self.batch_size:
@@ -299,26 +340,36 @@ class _Device:
 
     def _run(self, kind: tuple[int, int]) -> Iterator[Made]:
         """Start a batch; while the device is at it, hand on the one before."""
+        with timed("compile"):
+            run, params, size = self.programs[kind].result()
         queue = self.queues[kind]
-        items = [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
-        if kind not in self.compiled:
-            self.compiled[kind] = self._compile(kind, items[0])
-        run, params = self.compiled[kind]
-        padded = items + [items[-1]] * (self.batch_size - len(items))
+        items = [queue.popleft() for _ in range(min(size, len(queue)))]
+        padded = items + [items[-1]] * (size - len(items))
         ids = np.array([item.job.example_id for item in padded], np.uint32)
         draws = np.array([item.draw for item in padded], np.uint32)
-        out = run(params, self.plan.seed, ids, self._inputs(padded), draws)
+        try:
+            with timed("feed"):
+                out = run(params, self.plan.seed, ids, self._inputs(padded), draws)
+        except jax.errors.JaxRuntimeError as error:
+            self._retry_smaller(kind, items, size, error)
+            return
         # Only what is needed keeps its memory on the device.
-        started = kind, items, (out.image, out.mask)
+        started = kind, items, size, (out.image, out.mask)
         yield from self._collect()
         self.in_flight = started
 
     def _collect(self) -> Iterator[Made]:
         if self.in_flight is None:
             return
-        (kind, items, out), self.in_flight = self.in_flight, None
+        (kind, items, size, out), self.in_flight = self.in_flight, None
+        try:
+            with timed("device"):
+                images, masks = map(np.asarray, out)
+        except jax.errors.JaxRuntimeError as error:
+            self._retry_smaller(kind, items, size, error)
+            return
         again = []
-        for item, image, mask in zip(items, *map(np.asarray, out), strict=False):
+        for item, image, mask in zip(items, images, masks, strict=False):
             job, attempts = item.job, item.draw - item.job.first_draw + 1
             normal = item.loaded.image
             mask = self.plan.mask(job, normal, image, mask)
@@ -347,15 +398,58 @@ class _Device:
             controls=self.plan.controls,
         )
 
-    def _compile(self, kind: tuple[int, int], item: _Item) -> tuple[Batch, Any]:
+    def _compile(self, kind: tuple[int, int], item: _Item, size: int) -> None:
+        """Begin to compile the program of a kind for batches of `size`."""
+        self.programs[kind] = self.compilers.submit(self._compiled, kind, item, size)
+
+    def _compiled(self, kind: tuple[int, int], item: _Item, size: int) -> _Program:
         method, channels = kind
         synth = self.plan.methods[method]
         need = next((n for n in synth.needs if n in ("texture", "normal")), None)
-        bank = None if need is None else self.plan.bank(need, channels)
+        with self.making_bank:  # methods share banks: each is made once
+            bank = None if need is None else self.plan.bank(need, channels)
         run = batch(synth, bank=bank, uint8=True, devices=self.devices)
         key = jax.random.key(np.uint32(self.plan.seed & 0xFFFFFFFF))
         # Controls are single numbers; all else has a leading axis.
-        arrays = self._inputs([item]).replace(controls=Controls())
+        given = self._inputs([item])
+        arrays = given.replace(controls=Controls())
         one = jax.tree.map(lambda x: x[0], arrays).replace(controls=self.plan.controls)
         params = synth.init(key, one)
-        return run, params
+        while not self._fits(run, params, size, given):
+            size = self._smaller(kind, size)
+        return _Program(run, params, size)
+
+    def _fits(self, run: Batch, params: Any, size: int, given: Inputs) -> bool:
+        """Compile for batches of `size`; False where the memory is too small."""
+        try:
+            compiled = run.lower(params, size, given).compile()
+        except jax.errors.JaxRuntimeError as error:
+            if device_memory.is_full(error):
+                return False
+            raise
+        return device_memory.fits(compiled, self.devices)
+
+    def _retry_smaller(self, kind, items: list[_Item], size: int, error) -> None:
+        """Put a batch that did not fit back into its queue, for a smaller program."""
+        if not device_memory.is_full(error):
+            raise error
+        self.queues[kind].extendleft(reversed(items))
+        # A second batch of this size may have been under way already.
+        if self.programs[kind].result().size == size:
+            self._compile(kind, items[0], self._smaller(kind, size))
+
+    def _smaller(self, kind: tuple[int, int], size: int) -> int:
+        """Half of a batch that does not fit, and a sentence that says so."""
+        name = self.plan.methods[kind[0]].name
+        where = self.devices[0].device_kind
+        smaller = device_memory.halved(size, self.devices)
+        if smaller is None:
+            raise SettingError(
+                f"{name}: not even {size} images fit into the memory of {where}; "
+                "choose a smaller --size"
+            )
+        log.warning(
+            f"{name}: {size} images at a time do not fit into the memory of {where}; "
+            f"going on with {smaller}"
+        )
+        return smaller

@@ -23,6 +23,7 @@ import numpy as np
 from anojax.data.files import Pixels, encode_png, make_folder, temporary_name
 from anojax.data.manifest import Row
 from anojax.data.pipeline import Final, Job, Made
+from anojax.data.stages import stage
 from anojax.data.write import Output, Paths, encode_pair, lost
 from anojax.errors import DataError, RunError
 
@@ -206,6 +207,7 @@ class TfdsSink:
         final = Final(own, own, mask)
         return self._serialize(final, encode_png(own), encode_png(mask), "good", made)
 
+    @stage("encode")
     def _serialize(self, final, image: bytes, mask: bytes, label: str, made) -> bytes:
         """A tf.train.Example with sorted keys: TFDS itself leaves their order open."""
         shape, dtype = final.image.shape, final.image.dtype
@@ -248,10 +250,12 @@ class _Shard:
         self.normals: dict[int, int] = {}
         self.lines: list[str] = []
 
+    @stage("write")
     def write(self, split: str, record: bytes) -> None:
         self.writers[split].write(record)
         self.lengths[split] += 1
 
+    @stage("write")
     def close(self) -> None:
         for split, path in self.paths.items():
             self.writers[split].close()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from anojax.data.files import Pixels, atomic_write, encode_png, make_folder, sha256
 from anojax.data.manifest import Progress, Row, box, contrast, left_out_line
 from anojax.data.pipeline import Final, Job, Made, Plan
+from anojax.data.stages import stage
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Output:
         native = self.plan.native
         return made.normal if native is None else native(made.job.image)
 
+    @stage("manifest")
     def row(self, made: Made, final: Final, paths: "Paths", pngs: "Pngs") -> Row:
         """The manifest's line of a result."""
         plan, job = self.plan, made.job

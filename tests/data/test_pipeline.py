@@ -1,5 +1,6 @@
 """Streaming: every job is done once, whatever the batches, and empties are redrawn."""
 
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from anojax.batching import Batch, batch
 from anojax.core import Card, Synthesizer, hp
+from anojax.data import pipeline
 from anojax.data.pipeline import DRAWS, Loaded, Plan, synthesize
-from anojax.errors import DataError
+from anojax.errors import DataError, SettingError
 from anojax.ops.blend import local_synthesis
 from anojax.types import Bank
 
@@ -211,3 +214,87 @@ def test_at_its_own_resolution_a_defect_shows_or_is_left_out(value, kept):
     if kept:
         final = plan.final(made)
         np.testing.assert_array_equal(final.mask > 0, final.image != own)
+
+
+@dataclass(frozen=True)
+class SmallDevice(Batch):
+    """A batch that has room for so many images, and says so at different times."""
+
+    room: int = 0
+    when: str = "compile"
+
+    def lower(self, params, size, inputs):
+        if self.when == "compile":
+            self.refuse(size)
+        return super().lower(params, size, inputs)
+
+    def __call__(self, params, seed, ids, inputs, draws):
+        if self.when == "call":
+            self.refuse(len(ids))
+        out = super().__call__(params, seed, ids, inputs, draws)
+        fails = self.when == "result" and len(ids) > self.room
+        return replace(out, image=Unreadable()) if fails else out
+
+    def refuse(self, size):
+        if size > self.room:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+class Unreadable:
+    def __array__(self, *_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+def small_device(monkeypatch, room, when):
+    def small(*args, **options):
+        return SmallDevice(**vars(batch(*args, **options)), room=room, when=when)
+
+    monkeypatch.setattr(pipeline, "batch", small)
+
+
+@pytest.mark.parametrize("when", ["compile", "call", "result"])
+def test_a_batch_that_does_not_fit_is_halved_with_a_sentence(monkeypatch, caplog, when):
+    plan = make_plan(images=40, methods=(Spot(empty=0.5), Spot()))
+    whole = results(plan, batch_size=64)
+    small_device(monkeypatch, 20, when)
+    same(whole, results(plan, batch_size=64, devices=jax.devices()[:2]))
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert len(said) == 4  # 64 to 32 to 16, for both methods
+    assert "32 images at a time do not fit" in said[0] and "going on with 16" in said[0]
+    assert "64 images at a time do not fit" in said[3] and "going on with 32" in said[3]
+
+
+def test_what_never_fits_is_an_error_that_says_what_to_do(monkeypatch):
+    small_device(monkeypatch, 0, "call")
+    with pytest.raises(SettingError, match="not even 2 images .* smaller --size"):
+        results(make_plan(), batch_size=8, devices=jax.devices()[:1])
+
+
+def test_other_failures_of_the_device_are_not_hidden(monkeypatch):
+    def broken(self, size):
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    small_device(monkeypatch, 0, "call")
+    monkeypatch.setattr(SmallDevice, "refuse", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        results(make_plan(), batch_size=8)
+
+
+def test_programs_are_compiled_ahead_and_once():
+    """All of them in threads; the batches themselves compile nothing."""
+    in_threads, elsewhere = [], []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            ahead = threading.current_thread().name.startswith("compile")
+            (in_threads if ahead else elsewhere).append(event)
+
+    plan = make_plan(images=9, methods=(Spot(empty=0.25), Spot(empty=0.125)))
+    jax.clear_caches()
+    results(plan, batch_size=4)  # the small operations around the programs, too
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        results(replace(plan, methods=(Spot(0.3), Spot(0.4))), batch_size=4)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(in_threads) == 2 and not elsewhere
