@@ -18,9 +18,13 @@ from typing import Any, TypeVar
 import yaml
 
 from anojax.core import check_setting, field_types, hp
+from anojax.data.layouts import LAYOUTS
+from anojax.data.opening import read_text
 from anojax.errors import AnojaxError, SettingError, UnknownName, did_you_mean
 
 T = TypeVar("T")
+
+LAYOUT_CHOICES = ("auto", *LAYOUTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +32,25 @@ class SynthConfig:
     """What `anojax synth` is asked for: everything that decides the pixels."""
 
     input: str = hp("", "folder of normal images, or of a data set")
-    layout: str = hp(
-        "auto",
-        "layout of the input",
-        choices=("auto", "mvtec", "btad", "visa", "magnetic_tile", "plain"),
+    layout: str = hp("auto", "layout of the input", choices=LAYOUT_CHOICES)
+    normal: tuple[str, ...] = hp(
+        (), "which images below the input are normal, e.g. 'OK/*', instead of a layout"
+    )
+    bits: int | None = hp(
+        None,
+        "depth of the sensor, for files of 16 bits; that of the images when absent",
+        low=8,
+        high=16,
+    )
+    frames: str = hp(
+        "one",
+        "files of several frames: one refuses them, first takes the first",
+        choices=("one", "first"),
+    )
+    mask_classes: str | int | None = hp(
+        None,
+        "which values of masks count, where masks are not binary: 1,2 or 128-255 or "
+        "nonzero",
     )
     methods: tuple[str, ...] = hp((), "methods to use")
     size: tuple[int, ...] = (256, 256)
@@ -175,20 +194,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-      AnojaxError: the file is missing, is not YAML or holds no mapping.
+      AnojaxError: the file is missing, no regular file, larger than a configuration is,
+        not UTF-8 or not YAML, has aliases, or holds no mapping.
     """
+    text = read_text(path)
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise AnojaxError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise AnojaxError(f"{path} is not valid YAML: {first}") from error
+        values = yaml.load(text, Loader=_Plain)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, AnojaxError):
+            raise
+        raise AnojaxError(f"{path} is not valid YAML: {_first_line(error)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise AnojaxError(f"{path} must hold 'key: value' lines")
     return values
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases (*name) are not read; write the value out", mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _first_line(error: Exception) -> str:
+    """What is wrong and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None and getattr(error, "problem", None):
+        return f"line {mark.line + 1}: {error.problem}"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:

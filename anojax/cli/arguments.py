@@ -66,6 +66,15 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
     for name in ("seed", "per_image", "count"):
         add(_flag(name), metavar="N", help=_help(name))
     add("--layout", metavar="NAME", help=_help("layout"))
+    add(
+        "--normal",
+        action="append",
+        metavar="GLOB",
+        help=_help("normal") + " (repeatable)",
+    )
+    add("--bits", metavar="N", help=_help("bits"))
+    add("--frames", metavar="one|first", help=_help("frames"))
+    add("--mask-classes", metavar="V[,V...]", help=_help("mask_classes"))
     for name in ("textures", "region"):
         add(_flag(name), metavar="DIR", help=_help(name))
     add("--foreground", metavar="auto|none|DIR", help=_help("foreground"))
@@ -114,12 +123,14 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
     values = read_config_file(read_yaml(Path(args.config))) if args.config else {}
     kinds = field_types(SynthConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
-    words |= {"checkpoint", "category"}
+    words |= {"checkpoint", "category", "mask_classes", "frames"}
     for field in dataclasses.fields(SynthConfig):
         given = getattr(args, field.name, None)
         if given is None or field.name in ("methods", "settings", "size"):
             continue
-        if isinstance(given, str) and field.name not in words:
+        if field.name == "normal":
+            given = tuple(given)
+        elif isinstance(given, str) and field.name not in words:
             given = fit(parse_value(given), kinds[field.name])
         values[field.name] = given
     if args.count is not None and args.per_image is not None:

@@ -26,6 +26,9 @@ def describe(job: Prepared) -> str:
         f"foreground  {job.foreground}",
         f"region      {config.region or 'anywhere'}",
     ]
+    if job.depth:
+        lines.append(f"depth       {job.depth}")
+    lines += [f"note        {note}" for note in job.source.notes]
     if any("texture" in synth.needs for synth in plan.methods):
         lines.append(f"textures    {config.textures or 'procedural'}")
     if job.parameters is not None:
@@ -63,6 +66,8 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
         "methods": ", ".join(job.config.methods),
         "settings": _settings_words(job),
         "foreground": job.foreground,
+        **({"depth": job.depth} if job.depth else {}),
+        **({"left out": "; ".join(job.source.notes)} if job.source.notes else {}),
         "seed": str(job.config.seed),
         **learned,
         "note": "test images are made from the normal images in train/good; to "

@@ -42,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
     findings = check(
         config.input,
         layout=config.layout,
+        normal=config.normal,
+        bits=config.bits,
+        frames=config.frames,
+        mask_classes=config.mask_classes,
         gray=config.gray,
         textures=config.textures,
         foreground=config.foreground,

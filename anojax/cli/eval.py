@@ -39,6 +39,12 @@ def register(subparsers) -> None:
         action="store_true",
         help="treat all images as single-channel, also if the run did not",
     )
+    add(
+        "--mask-classes",
+        metavar="V[,V...]",
+        help="which values of masks mark a defect, where they are not binary",
+    )
+    add("--bits", type=int, metavar="N", help="depth of the sensor (8 to 16)")
     add("--batch-size", type=int, default=16, metavar="N", help="default 16")
     add("--quiet", action="store_true", help="print errors only")
     add_common(parser)
@@ -46,24 +52,33 @@ def register(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.bits is not None and not 8 <= args.bits <= 16:
+        raise SettingError(f"--bits is {args.bits}; give 8 to 16")
     if args.batch_size < 1:
         raise SettingError(f"--batch-size is {args.batch_size}; give at least 1")
     start_devices()
 
     from anojax.cli.trained import load_trained
     from anojax.data.files import make_folder
+    from anojax.data.masks import parse_classes
+    from anojax.data.reading import Reading, depth
     from anojax.data.testfolder import find_test_images, read_in_parts
     from anojax.report import detection as report
 
     trained = load_trained(args.trained)
     shape, gray = _shape(args, trained.config), args.gray or trained.config.data.gray
-    images, notes = _unseen(find_test_images(args.input), trained.folder)
-    first = next(read_in_parts(images, shape, gray=gray, size=1))
+    classes = parse_classes(args.mask_classes or trained.config.data.mask_classes)
+    images, notes = _unseen(find_test_images(args.input, classes), trained.folder)
+    data = trained.config.data
+    found = depth([one.path for one in images], args.bits or data.bits, data.frames)
+    notes += (found.sentence,) if found.sentence else ()
+    how = Reading(True if gray else None, found.bits, data.frames, classes)
+    first = next(read_in_parts(images, shape, reading=how, size=1))
     trained.check_fits(first.images.shape[1:])
     make_folder(Path(args.output))
     quiet = args.quiet or args.json
     result, samples = _measure(
-        trained, images, shape, gray=gray, batch_size=args.batch_size, quiet=quiet
+        trained, images, shape, how, batch_size=args.batch_size, quiet=quiet
     )
     about = (
         f"detector of {trained.task.name} trained in {args.trained}, on the "
@@ -145,7 +160,7 @@ def _shape(args, config) -> tuple[int, int]:
     return config.data.shape
 
 
-def _measure(trained, images, shape, *, gray, batch_size, quiet) -> tuple[Any, list]:
+def _measure(trained, images, shape, how, *, batch_size, quiet) -> tuple[Any, list]:
     """The result, and the samples of the sheet."""
     import numpy as np
 
@@ -157,15 +172,15 @@ def _measure(trained, images, shape, *, gray, batch_size, quiet) -> tuple[Any, l
         size = (len(images), *shape)
         maps = np.memmap(one, np.float32, "w+", shape=size)
         masks = np.memmap(other, np.bool_, "w+", shape=size)
-        scores = _score(trained, images, gray, batch_size, quiet, maps, masks)
+        scores = _score(trained, images, how, batch_size, quiet, maps, masks)
         kinds = [image.defect for image in images]
         labels = [int(kind != GOOD) for kind in kinds]
         result = detection.evaluate(maps, masks, scores, labels, kinds)
-        samples = _samples(images, scores, shape, gray, maps)
+        samples = _samples(images, scores, shape, how, maps)
     return result, samples
 
 
-def _score(trained, images, gray, batch_size, quiet, maps, masks) -> Any:
+def _score(trained, images, how, batch_size, quiet, maps, masks) -> Any:
     """Fill maps and masks; the score of every image."""
     import jax
     import numpy as np
@@ -179,7 +194,7 @@ def _score(trained, images, gray, batch_size, quiet, maps, masks) -> Any:
     scores, done = np.zeros(len(images)), 0
     variables = jax.device_put(trained.variables)
     parts = track(
-        read_in_parts(images, maps.shape[1:], gray=gray, size=batch_size),
+        read_in_parts(images, maps.shape[1:], reading=how, size=batch_size),
         "scoring",
         total=math.ceil(len(images) / batch_size),
         console=Console(stderr=True),
@@ -197,7 +212,7 @@ def _score(trained, images, gray, batch_size, quiet, maps, masks) -> Any:
     return scores
 
 
-def _samples(images, scores, shape, gray, maps) -> list:
+def _samples(images, scores, shape, how, maps) -> list:
     """Of every type the images with the lowest, the middle and the highest score."""
     import numpy as np
 
@@ -210,7 +225,7 @@ def _samples(images, scores, shape, gray, maps) -> list:
         mine.sort(key=scores.__getitem__)
         for word, place in zip(SHOWN, (0, len(mine) // 2, -1), strict=True):
             picked.setdefault(mine[place], word)
-    read = read_in_parts([images[i] for i in picked], shape, gray=gray, size=1)
+    read = read_in_parts([images[i] for i in picked], shape, reading=how, size=1)
     return [
         Sample(
             f"{images[i].defect}/{images[i].path.name}: score {scores[i]:.3g}, "

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 import anojax
 from anojax import registry
 from anojax.cli.learned import Parameters, check_channels, with_parameters
 from anojax.config import SynthConfig, digest, to_dict
 from anojax.core import Synthesizer, settings, with_settings
-from anojax.data import folders, foregrounds, records, textures
+from anojax.data import folders, foregrounds, reading, textures
 from anojax.data.categories import Categories
 from anojax.data.files import Pixels
+from anojax.data.mask_files import MaskFiles, mask_files
+from anojax.data.masks import Classes, parse_classes
 from anojax.data.pipeline import Loaded, Plan
+from anojax.data.reading import Reading
 from anojax.data.visible import RULE
 from anojax.data.write import MvtecSink, Output, Sink
 from anojax.errors import DataError, SettingError
@@ -49,6 +51,8 @@ class Prepared:
     """Of the method that learns, if there is one."""
     resolved: dict[str, Any]
     """What goes into config.yaml."""
+    depth: str = ""
+    """How many bits of a file are the sensor's, in words; empty for 8."""
 
     @property
     def category(self) -> str:
@@ -92,19 +96,26 @@ def prepare(
     """
     known = known if parameters is None else parameters.categories
     methods = make_methods(config)
-    source = folders.discover(config.input, layout=config.layout)
+    classes = parse_classes(config.mask_classes)
+    source = folders.discover(
+        config.input, layout=config.layout, normal=config.normal, classes=classes
+    )
     if config.category is not None:
         source = dataclasses.replace(source, category=config.category)
     label = _label(methods, source.category, known)
-    read = _reader(config, None if label is None else known)
     images = tuple(source.paths)
+    depth = reading.depth(images, config.bits, config.frames)
+    how = _reading(config, None if label is None else known, depth.bits, classes)
+    read = how.image
     if config.textures is not None:
         folders.find_images(config.textures)
-    region = _mask_reader(config.region, images, "region")
-    foreground, decision = _foreground(config, source)
+    region = None
+    if config.region is not None:
+        region = mask_files(config.region, images, source.root, "region", classes)
+    foreground, decision = _foreground(config, source, how)
 
     def load_any(index: int) -> Loaded:
-        return _load(config, read, images[index], index, foreground, region)
+        return _load(config, how, images[index], foreground, region)
 
     first = _first_usable(config, read, images, load_any)
 
@@ -119,7 +130,7 @@ def prepare(
         images=images,
         seed=config.seed,
         load=load,
-        bank=_banks(config, read, images, foreground),
+        bank=_banks(config, how, images, foreground),
         controls=Controls(**config.controls()),
         per_image=config.per_image,
         count=config.count,
@@ -127,11 +138,13 @@ def prepare(
         label=label,
         native=(lambda i: read(images[i])) if config.native else None,
         min_contrast=config.min_contrast,
+        bits=depth.bits,
     )
     resolved = _resolved(config, methods, source, parameters)
     return Prepared(
-        config, methods, plan, source, decision, read, first, parameters, resolved
-    )
+        config, methods, plan, source, decision, read, first, parameters, resolved,
+        depth.sentence,
+    )  # fmt: skip
 
 
 def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
@@ -259,12 +272,17 @@ def _label(
     return known.label(category)
 
 
-def _reader(config: SynthConfig, known: Categories | None) -> Callable[[Path], Pixels]:
-    """Reads an image's own pixels: as they are, gray if that is asked for, or in
-    color where the network learned gray categories beside colored ones."""
+def _reading(
+    config: SynthConfig,
+    known: Categories | None,
+    bits: int,
+    classes: Classes | None,
+) -> Reading:
+    """How files are read: as they are, gray if that is asked for, or in color where
+    the network learned gray categories beside colored ones."""
     in_color = known is not None and known.channels == 3
     gray = True if config.gray else False if in_color else None
-    return lambda path: records.read_image(path, gray=gray).array
+    return Reading(gray, bits, config.frames, classes)
 
 
 def _first_usable(config, read, images: tuple[Path, ...], load) -> Pixels:
@@ -281,66 +299,32 @@ def _first_usable(config, read, images: tuple[Path, ...], load) -> Pixels:
     )
 
 
-def _load(config, read, path: Path, index: int, foreground, region) -> Loaded:
-    array = read(path)
-    small = records.to_size(array, config.size)
-    where = region(index, array.shape[:2], config.size)
-    object_ = foreground(index, array, small)
+def _load(
+    config, how: Reading, path: Path, foreground, region: MaskFiles | None
+) -> Loaded:
+    array = how.image(path)
+    small, where = how.small(path, array, config.size), None
+    if region is not None:
+        where = region.read_at(path, array.shape[:2], config.size)
+    object_ = foreground(path, array, small)
     if where is not None and object_ is not None and not (where & object_).any():
         raise DataError(f"{path}: its region and its foreground do not overlap")
     return Loaded(small, object_, where)
 
 
-MaskReader = Callable[[int, tuple[int, int], tuple[int, int]], np.ndarray | None]
-
-
-def _mask_reader(where: str | None, images: tuple[Path, ...], kind: str) -> MaskReader:
-    """Masks for images: one file for all, or a folder with a file for each."""
-    if where is None:
-        return lambda index, shape, size: None
-    path = Path(where).expanduser()
-    if path.is_file():
-        return lambda index, shape, size: _small_mask(path, shape, size, kind)
-    by_stem = {found.stem: found for found in folders.find_images(path)}
-
-    def read(index, shape, size):
-        stem = images[index].stem
-        found = by_stem.get(stem) or by_stem.get(f"{stem}_mask")
-        if found is None:
-            raise DataError(
-                f"{path} holds no {kind} mask for {images[index].name}; add "
-                f"{stem}.png, or give one file for all images"
-            )
-        return _small_mask(found, shape, size, kind)
-
-    return read
-
-
-def _small_mask(path: Path, shape, size, kind: str) -> np.ndarray:
-    mask = records.read_mask(path, shape, kind=kind)[..., 0] * np.uint8(255)
-    small = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
-    mask = (np.asarray(small) > 0).astype(np.uint8)[..., None]
-    if not mask.any():
-        raise DataError(f"{kind} mask {path} is empty at {size[0]} x {size[1]} pixels")
-    return mask
-
-
-def _foreground(config, source):
+def _foreground(config, source, how: Reading):
     """The reader of foregrounds, and the decision in words."""
-    decision = foregrounds.foregrounds(source.paths, config.foreground)
-    masks = _mask_reader(
-        config.foreground if decision.kind == "folder" else None,
-        tuple(source.paths),
-        "foreground",
+    decision = foregrounds.foregrounds(
+        source.paths, config.foreground, root=source.root, reading=how
     )
 
-    def read(index, array, small):
-        if decision.kind != "object":
-            return masks(index, array.shape[:2], config.size)
+    def read(path, array, small):
+        if decision.masks is not None:
+            return decision.masks.read_at(path, array.shape[:2], config.size)
         mask = decision(small)
-        if not mask.any():
+        if mask is not None and not mask.any():
             raise DataError(
-                f"no object was found in {source.paths[index]}; give masks with "
+                f"no object was found in {path}; give masks with "
                 "--foreground DIR, or use --foreground none"
             )
         return mask
@@ -348,7 +332,7 @@ def _foreground(config, source):
     return read, decision.sentence
 
 
-def _banks(config, read, images, foreground) -> Callable[[str, int], Bank]:
+def _banks(config, how: Reading, images, foreground) -> Callable[[str, int], Bank]:
     """The banks of textures and of normal images, each made when first needed."""
 
     @cache
@@ -362,12 +346,12 @@ def _banks(config, read, images, foreground) -> Callable[[str, int], Bank]:
                     seed=config.seed,
                 )
             )
-        return _normal_bank(config, read, images, foreground, channels)
+        return _normal_bank(config, how, images, foreground, channels)
 
     return bank
 
 
-def _normal_bank(config, read, paths, foreground, channels: int) -> Bank:
+def _normal_bank(config, how: Reading, paths, foreground, channels: int) -> Bank:
     """Normal images spread evenly over all of them, as many as memory allows."""
     height, width = config.size
     room = BANK_BYTES // (height * width * (channels + 1))
@@ -375,14 +359,15 @@ def _normal_bank(config, read, paths, foreground, channels: int) -> Bank:
     picks = np.linspace(0, len(paths) - 1, min(most, len(paths))).round()
 
     def load(index: int) -> Loaded | None:
+        path = paths[index]
         try:
-            array = read(paths[index])
+            array = how.image(path)
+            if array.shape[-1] != channels:
+                return None
+            small = how.small(path, array, config.size)
+            return Loaded(small, foreground(path, array, small))
         except DataError:
             return None  # reported when its own turn comes
-        if array.shape[-1] != channels:
-            return None
-        small = records.to_size(array, config.size)
-        return Loaded(small, foreground(index, array, small))
 
     with ThreadPoolExecutor() as pool:
         loaded = [one for one in pool.map(load, sorted(set(map(int, picks)))) if one]

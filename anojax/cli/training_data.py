@@ -17,8 +17,10 @@ from anojax import task as tasks
 from anojax.cli.prepare import Prepared, prepare
 from anojax.config import SynthConfig
 from anojax.core import Synthesizer, with_settings
-from anojax.data import categories, exemplars, folders, records
+from anojax.data import categories, exemplars, folders
 from anojax.data.categories import Categories
+from anojax.data.masks import parse_classes
+from anojax.data.reading import Reading
 from anojax.data.ready import read_run
 from anojax.data.stream import InMemory, Source
 from anojax.data.testset import TestSet, read_test_set
@@ -112,7 +114,10 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
                 "one category as data.input"
             )
         gray = config.data.gray
-        test = read_test_set(jobs[0].source.test, config.data.shape, gray=gray)
+        how = dataclasses.replace(_reading(config), bits=jobs[0].plan.bits)
+        test = read_test_set(
+            jobs[0].source.test, config.data.shape, gray=gray, reading=how
+        )
     height, width = config.data.shape
     count = sum(len(job.plan.images) for job in jobs)
     words = f"{count} in {config.data.input}, {height} x {width}"
@@ -133,9 +138,20 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 def _sources(config: TrainConfig, synth: Synthesizer) -> tuple[folders.Source, ...]:
     """The category to learn, or all of them where the method can tell them apart."""
     where, layout = config.data.input, config.data.layout
+    chosen = {
+        "normal": config.data.normal,
+        "classes": parse_classes(config.data.mask_classes),
+    }
     if _tells_apart(synth):
-        return folders.discover_all(where, layout)
-    return (folders.discover(where, layout),)
+        return folders.discover_all(where, layout, **chosen)
+    return (folders.discover(where, layout, **chosen),)
+
+
+def _reading(config: TrainConfig) -> Reading:
+    """How images and masks are read that no plan reads; without the depth."""
+    data = config.data
+    classes = parse_classes(data.mask_classes)
+    return Reading(frames=data.frames, classes=classes)
 
 
 def _tells_apart(synth: Synthesizer) -> bool:
@@ -179,7 +195,8 @@ def _channels(config: TrainConfig, sources: Sequence[folders.Source]) -> int:
     """Of the images when all are of one kind: color, where a category has it."""
     if config.data.gray:
         return 1
-    first = (records.read_image(one.paths[0]).array for one in sources)
+    how = _reading(config)
+    first = (how.image(one.paths[0]) for one in sources)
     return max(array.shape[-1] for array in first)
 
 
@@ -267,6 +284,8 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         asked.shape,
         per_defect=asked.exemplars_per_defect,
         gray=asked.gray,
+        reading=_reading(config),
+        bits=asked.bits,
     )
     kinds, (height, width) = found.defects, asked.shape
     return TrainingData(

@@ -94,7 +94,11 @@ def _job(folder: Path, moved: dict[str, str | None], devices: int | None):
             f"the run in {folder} is not finished; give its command again to finish it"
         )
     resolved = read_yaml(folder / CONFIG)
-    config = from_dict(SynthConfig, resolved["request"])
+    request = dict(resolved["request"])
+    if "bits" not in request:
+        # A run from before these existed: 16 bits, and the first of several frames.
+        request |= {"bits": 16, "frames": "first"}
+    config = from_dict(SynthConfig, request)
     if moved["checkpoint"] is not None and config.checkpoint is None:
         raise SettingError(f"{folder} was made without a checkpoint; leave it out")
     moved = {name: path for name, path in moved.items() if path is not None}

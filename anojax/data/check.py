@@ -10,15 +10,14 @@ from pathlib import Path
 
 import jax
 
+from anojax.data.decode import decode
 from anojax.data.folders import Source, discover, find_images
 from anojax.data.foregrounds import foregrounds
-from anojax.data.records import (
-    Size,
-    extent,
-    mask_values,
-    read_image,
-    to_8bit,
-)
+from anojax.data.mask_files import mask_files
+from anojax.data.masks import Classes, marked, mask_of, not_binary, parse_classes
+from anojax.data.reading import Depth, Reading, depth
+from anojax.data.records import Size, extent, read_image
+from anojax.data.testfolder import expected_pairs
 from anojax.data.textures import FOLDER_LIMIT, PROCEDURAL_COUNT
 from anojax.errors import DataError
 
@@ -52,6 +51,7 @@ class _Seen:
     bits: int = 8
     stored: str = ""
     equal: bool = False
+    clear: float = 0.0
     digest: str = ""
     problem: str = ""
 
@@ -60,6 +60,10 @@ def check(
     folder: str | Path,
     *,
     layout: str = "auto",
+    normal: Sequence[str] = (),
+    bits: int | None = None,
+    frames: str = "one",
+    mask_classes: str | int | None = None,
     gray: bool = False,
     textures: str | Path | None = None,
     foreground: str | Path = "auto",
@@ -72,30 +76,35 @@ def check(
     The arguments are those of a run. Nothing is written and nothing raises: a folder
     that cannot be used at all is the one finding of level "error".
     """
+    classes = parse_classes(mask_classes)
     try:
-        source = discover(folder, layout)
+        source = discover(folder, layout, normal=normal, classes=classes)
     except DataError as error:
         return [Finding("error", str(error), str(folder), "give another --input")]
+    deep = depth(source.paths, bits, frames)
+    how = Reading(bits=deep.bits, frames=frames, classes=classes)
     with ThreadPoolExecutor() as pool:
-        train = list(pool.map(_look, source.paths))
-        test = list(pool.map(_look, [t.path for t in source.test]))
+        train = list(pool.map(lambda path: _look(path, how), source.paths))
+        test = list(pool.map(lambda one: _look(one.path, how), source.test))
     found = [
         *_layout(source),
         *_unreadable(train + test, source),
         *_kinds(train, gray),
+        *_depth(train, deep),
         *_leaks(train, test),
-        *_truth(source, test),
-        *_extra_masks("region", region, train),
-        *_foreground(foreground, source, train),
+        *_truth(source, test, classes),
+        *_extra_masks("region", region, source, train, classes),
+        *_foreground(foreground, source, train, how),
         *_textures(textures),
         *_memory(train, gray, extent(size), batch),
     ]
     return sorted(found, key=lambda f: LEVELS.index(f.level))
 
 
-def _look(path: Path) -> _Seen:
+def _look(path: Path, how: Reading) -> _Seen:
     try:
-        image = read_image(path)
+        image = read_image(path, frames=how.frames)
+        how.small(path, image.array, image.array.shape[:2])
     except DataError as error:
         return _Seen(path, problem=str(error))
     array = image.array
@@ -107,8 +116,9 @@ def _look(path: Path) -> _Seen:
         and (array[..., 1] == array[..., 2]).all()
     )
     return _Seen(
-        path, (h, w), channels, image.bits, image.stored, equal, digest.hexdigest()
-    )
+        path, (h, w), channels, image.bits, image.stored, equal, image.clear,
+        digest.hexdigest(),
+    )  # fmt: skip
 
 
 def _named(paths: Sequence[Path]) -> str:
@@ -122,6 +132,8 @@ def _layout(source: Source) -> Iterator[Finding]:
     what = f"{len(source.paths)} normal images of '{source.category}', {source.layout}"
     what += f" layout; test: {tests}" if tests else " layout; no test images"
     yield Finding("ok", what, str(source.root))
+    for note in source.notes:
+        yield Finding("note", note, str(source.root))
     if len(source.paths) < FEW_IMAGES:
         yield Finding(
             "warning",
@@ -178,20 +190,37 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
             _named(fake),
             "use --gray: gray textures, a third of the memory",
         )
-    deep = [s.path for s in good if s.bits == 16]
-    if deep:
+    clear = [s.path for s in good if s.clear]
+    if clear:
+        share = sum(s.clear for s in good) / len(clear)
+        yield Finding(
+            "warning",
+            f"{len(clear)} images are partly transparent, {share:.0%} of their pixels",
+            _named(clear),
+            "the colors below are used as they are in the file; export without "
+            "transparency, or exclude them with --foreground DIR",
+        )
+    opaque = {s.path for s in good if s.stored in ("RGBA", "LA", "PA")} - set(clear)
+    if opaque:
         yield Finding(
             "note",
-            f"{len(deep)} images have 16 bits per channel",
-            _named(deep),
-            "they are synthesized at 8 bits; --native keeps 16 outside the defects",
+            f"{len(opaque)} images have an alpha channel",
+            _named(sorted(opaque)),
+            "it is opaque everywhere and left out",
         )
-    alpha = [s.path for s in good if s.stored in ("RGBA", "LA", "PA")]
-    if alpha:
-        yield Finding(
-            "note", f"{len(alpha)} images have an alpha channel", _named(alpha),
-            "it is ignored",
-        )  # fmt: skip
+
+
+def _depth(train: list[_Seen], found: Depth) -> Iterator[Finding]:
+    deep = [s.path for s in train if s.bits == 16]
+    if not deep:
+        return
+    level = "note" if found.bits in (8, 16) else "warning"
+    yield Finding(
+        level,
+        f"{len(deep)} images have 16 bits per channel; {found.sentence}",
+        _named(deep),
+        "they are synthesized at 8 bits; --native keeps all bits outside the defects",
+    )
 
 
 def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
@@ -215,7 +244,9 @@ def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _truth(source: Source, test: list[_Seen]) -> Iterator[Finding]:
+def _truth(
+    source: Source, test: list[_Seen], classes: Classes | None
+) -> Iterator[Finding]:
     """Masks of the test images."""
     lost = [t.path for t in source.test if t.defect != "good" and t.mask is None]
     if lost:
@@ -223,81 +254,109 @@ def _truth(source: Source, test: list[_Seen]) -> Iterator[Finding]:
             "warning", f"{len(lost)} defect images have no mask", _named(lost),
             f"add it below {source.root / 'ground_truth'}",
         )  # fmt: skip
-    used = {t.mask for t in source.test}
-    orphans = [m for m in source.masks if m not in used]
+    used = {mask for t in source.test for mask in t.masks}
+    orphans = [m for m in expected_pairs(source) if m not in used]
     if orphans:
         yield Finding(
             "warning", f"{len(orphans)} masks have no image", _named(orphans),
             "rename them as their images, or remove them",
         )  # fmt: skip
     shapes = {s.path: s.shape for s in test}
-    pairs = [(t.mask, shapes[t.path]) for t in source.test if t.mask is not None]
-    yield from _masks(pairs, "defect")
+    asked = [
+        _Asked(mask, shapes[t.path], t.path, classes or parse_classes(t.mask_classes))
+        for t in source.test
+        for mask in t.masks
+    ]
+    yield from _masks(asked, "defect")
 
 
-def _extra_masks(kind: str, where, train: list[_Seen]) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class _Asked:
+    """A mask to look at."""
+
+    mask: Path
+    shape: tuple[int, int]
+    """Of its image; (0, 0) where that cannot be read."""
+    image: Path | None = None
+    classes: Classes | None = None
+
+
+def _extra_masks(
+    kind: str, where, source: Source, train: list[_Seen], classes: Classes | None
+) -> Iterator[Finding]:
     """Masks given for the normal images: one file, or a folder of one each."""
     if where is None:
         return
     good = [s for s in train if not s.problem]
-    if Path(where).is_file():
-        yield from _masks(
-            [(Path(where), shape) for shape in {s.shape for s in good}], kind
-        )
-        return
     try:
-        masks = {p.stem: p for p in find_images(where)}
+        files = mask_files(where, source.paths, source.root, kind, classes)
     except DataError as error:
         yield Finding("error", str(error), str(where), f"give another --{kind}")
         return
-    pairs = [
-        (masks.get(s.path.stem) or masks.get(f"{s.path.stem}_mask"), s) for s in good
-    ]
-    lost = [s.path for mask, s in pairs if mask is None]
+    if files.pairs is None:
+        shapes = {s.shape for s in good}
+        asked = [_Asked(files.where, shape, classes=classes) for shape in shapes]
+        yield from _masks(asked, kind)
+        return
+    asked, lost = [], []
+    for one in good:
+        try:
+            asked.append(_Asked(files.of(one.path), one.shape, one.path, classes))
+        except DataError:
+            lost.append(one.path)
     if lost:
         yield Finding(
             "error", f"{len(lost)} images have no {kind} mask", _named(lost),
             f"add a mask of the same name to {where}",
         )  # fmt: skip
-    yield from _masks([(mask, s.shape) for mask, s in pairs if mask is not None], kind)
+    if files.pairs.orphans:
+        orphans = files.pairs.orphans
+        yield Finding(
+            "warning", f"{len(orphans)} {kind} masks have no image", _named(orphans),
+            "name them as their images, in the same subfolders",
+        )  # fmt: skip
+    yield from _masks(asked, kind)
 
 
-def _masks(pairs: list[tuple[Path, tuple[int, int]]], kind: str) -> Iterator[Finding]:
+def _masks(asked: list[_Asked], kind: str) -> Iterator[Finding]:
     with ThreadPoolExecutor() as pool:
-        flaws = list(pool.map(lambda pair: _flaws(*pair, kind), pairs))
+        flaws = list(pool.map(lambda one: _flaws(one, kind), asked))
     by_flaw: dict[tuple[str, str, str], list[Path]] = {}
-    for (path, _), several in zip(pairs, flaws, strict=True):
+    for one, several in zip(asked, flaws, strict=True):
         for flaw in several:
-            by_flaw.setdefault(flaw, []).append(path)
+            by_flaw.setdefault(flaw, []).append(one.mask)
     for (level, what, fix), paths in by_flaw.items():
         yield Finding(level, f"{len(paths)} {kind} masks {what}", _named(paths), fix)
 
 
-def _flaws(path: Path, shape: tuple[int, int], kind: str) -> list[tuple[str, str, str]]:
-    flaws = []
+def _flaws(asked: _Asked, kind: str) -> list[tuple[str, str, str]]:
     try:
-        array = read_image(path).array
+        found = decode(asked.mask)
     except DataError:
         return [("error", "cannot be read", "export them again as PNG")]
-    if shape != (0, 0) and array.shape[:2] != shape:
-        flaws.append(
-            ("error", "have another size than their image", "export them at its size")
-        )
-    if path.suffix.lower() in (".jpg", ".jpeg"):
+    flaws = []
+    if found.lossy:
         flaws.append(
             ("warning", "are JPEG, which blurs their edges", "save them as PNG")
         )
-    values = to_8bit(array).max(axis=2)
-    top = values.max()
-    # Class indices (all small) are several values, and still exact.
-    if top >= 128 and ((values != 0) & (values != top)).any():
-        flaws.append(
-            ("note", "are not binary", "values from half the range on count as set")
-        )
-    share = mask_values(array).mean()
+    try:
+        share = marked(asked.mask, found, asked.classes).mean()
+    except DataError:
+        return [*flaws, ("error", "are not binary", not_binary(found))]
+    if asked.shape != (0, 0):
+        try:
+            mask_of(asked.mask, asked.shape, classes=asked.classes, image=asked.image)
+        except DataError:
+            flaws.append(
+                (
+                    "error",
+                    "have another size than their image",
+                    "export them at its size",
+                )
+            )
     if share == 0:
         level = "warning" if kind == "defect" else "error"
-        flaws.append((level, "are empty", "paint what they should mark white"))
+        flaws.append((level, "are empty", "set what they should mark to white"))
     if kind == "defect" and share > 0.5:
         flaws.append(
             (
@@ -309,9 +368,11 @@ def _flaws(path: Path, shape: tuple[int, int], kind: str) -> list[tuple[str, str
     return flaws
 
 
-def _foreground(mode, source: Source, train: list[_Seen]) -> Iterator[Finding]:
+def _foreground(
+    mode, source: Source, train: list[_Seen], how: Reading
+) -> Iterator[Finding]:
     if str(mode) not in ("auto", "none"):
-        yield from _extra_masks("foreground", mode, train)
+        yield from _extra_masks("foreground", mode, source, train, how.classes)
         return
     good = [s.path for s in train if not s.problem]
     if not good:
@@ -321,7 +382,7 @@ def _foreground(mode, source: Source, train: list[_Seen]) -> Iterator[Finding]:
         fix = f"exact masks lie beside the images: --foreground {source.foreground}"
     yield Finding(
         "note" if fix else "ok",
-        f"foreground: {foregrounds(good, mode).sentence}",
+        f"foreground: {foregrounds(good, mode, reading=how).sentence}",
         str(source.root),
         fix,
     )

@@ -4,6 +4,7 @@ The choice is a split: images that are not chosen stay unseen, so that they can 
 what the method has learned. The list of chosen files is kept with the run.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from anojax.data.layouts import GOOD, TestImage, listing, natural
-from anojax.data.testfolder import check_masks, find_source
+from anojax.data.layouts import GOOD, TestImage, listing, natural, tested
+from anojax.data.masks import Classes
+from anojax.data.reading import AS_STORED, Reading, depth
+from anojax.data.testfolder import check_masks, expected_pairs, find_source
 from anojax.data.testset import read_test_image
 from anojax.errors import DataError
 from anojax.types import Exemplar, Inputs
@@ -76,24 +79,30 @@ def read_exemplars(
     *,
     per_defect: int = 5,
     gray: bool = False,
+    reading: Reading = AS_STORED,
+    bits: int | None = None,
 ) -> Exemplars:
     """Choose and read real defects: images bilinear, masks nearest.
 
     Args:
-      folder: of a category in any layout of `layouts.LAYOUTS`, or of ``test/<defect>``
+      folder: of a category in any layout of `folders.LAYOUTS`, or of ``test/<defect>``
         and ``ground_truth/<defect>``, or of ``images`` and ``masks``, with a folder of
         the same name in each for every type, or none where there is one type.
       shape: height and width.
       per_defect: how many of each type, the first in natural order of their names.
       gray: treat all as single-channel.
+      reading: how files are read.
+      bits: depth of the sensor; that of the chosen images when absent.
 
     Raises:
       DataError: no defects, an image without its mask or a mask without its image,
         fewer than `per_defect` of a type, an empty mask, or gray beside color.
     """
     folder = Path(folder).expanduser().resolve()
-    chosen = choose(find_exemplars(folder), per_defect, folder)
-    read = [read_test_image(one, shape, gray) for one in chosen]
+    chosen = choose(find_exemplars(folder, reading.classes), per_defect, folder)
+    found = depth([one.path for one in chosen], bits, reading.frames)
+    reading = dataclasses.replace(reading, bits=found.bits)
+    read = [read_test_image(one, shape, gray, reading) for one in chosen]
     for one, (image, mask) in zip(chosen, read, strict=True):
         if not mask.any():
             raise DataError(
@@ -116,7 +125,9 @@ def read_exemplars(
     )
 
 
-def find_exemplars(folder: Path) -> tuple[TestImage, ...]:
+def find_exemplars(
+    folder: Path, classes: Classes | None = None
+) -> tuple[TestImage, ...]:
     """All real defects that a folder holds; see `read_exemplars`."""
     plain = not (folder / "test").is_dir() and (folder / "images").is_dir()
     if plain and (folder / "masks").is_dir():
@@ -124,8 +135,8 @@ def find_exemplars(folder: Path) -> tuple[TestImage, ...]:
         where = {"images": "images", "truth": "masks"}
         normal = set()
     else:
-        source = find_source(folder)
-        every, masks, where = source.test, source.masks, {}
+        source = find_source(folder, classes)
+        every, masks, where = source.test, expected_pairs(source), {}
         normal = {one.path.parent.name for one in every if one.defect == GOOD}
     found = tuple(one for one in every if one.defect != GOOD)
     if not found:
@@ -138,17 +149,13 @@ def find_exemplars(folder: Path) -> tuple[TestImage, ...]:
 
 
 def _side_by_side(images: Path, masks: Path):
-    """Images with masks of the same name, with or without ``_mask`` or ``_gt``."""
+    """Images with their masks; see `data.pairing`."""
     every = listing(masks)
-    by_name = {path.relative_to(masks).with_suffix(""): path for path in every}
-    found = []
+    named = []
     for path in listing(images):
-        inner = path.relative_to(images)
-        names = (inner.with_name(inner.stem + end) for end in ("_mask", "", "_gt"))
-        mask = next((by_name[name] for name in names if name in by_name), None)
-        defect = inner.parts[0] if len(inner.parts) > 1 else UNNAMED
-        found.append(TestImage(path, defect, mask))
-    return tuple(found), tuple(every)
+        inner = path.relative_to(images).parts
+        named.append((path, inner[0] if len(inner) > 1 else UNNAMED))
+    return tested(named, images, every, masks)[0], tuple(every)
 
 
 def choose(

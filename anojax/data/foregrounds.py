@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from anojax.data.folders import find_images
-from anojax.data.records import read_image, read_mask, to_size
+from anojax.data.mask_files import MaskFiles, mask_files
+from anojax.data.reading import AS_STORED, Reading
+from anojax.data.records import to_size
 from anojax.errors import DataError
 
 SAMPLE = 24
@@ -40,8 +41,7 @@ class Foregrounds:
     """"object", "texture" (the whole image) or "folder"."""
     sentence: str
     """The decision in words."""
-    masks: dict[str, Path] | None = None
-    one: Path | None = None
+    masks: MaskFiles | None = None
 
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], path: Path | None = None
@@ -54,19 +54,15 @@ class Foregrounds:
             return None
         if self.kind == "object":
             return find_object(image).mask.astype(np.uint8)[..., None]
-        if self.one is not None:
-            return read_mask(self.one, image.shape[:2], kind="foreground")
-        mask = self.masks.get(path.stem) or self.masks.get(f"{path.stem}_mask")
-        if mask is None:
-            raise DataError(
-                f"there is no foreground mask for {path}; add {path.stem}.png to the "
-                "folder of masks, or use auto or none"
-            )
-        return read_mask(mask, image.shape[:2], kind="foreground")
+        return self.masks.read(path, image.shape[:2])
 
 
 def foregrounds(
-    images: Sequence[Path | np.ndarray], mode: str | Path = "auto"
+    images: Sequence[Path | np.ndarray],
+    mode: str | Path = "auto",
+    *,
+    root: Path | None = None,
+    reading: Reading = AS_STORED,
 ) -> Foregrounds:
     """Decide how the foregrounds of a category's images are found.
 
@@ -75,15 +71,17 @@ def foregrounds(
         spread, are looked at, and unreadable ones are passed over.
       mode: "auto"; "none" for the whole image; a folder with one mask per image,
         named as the image, of the same size; or one mask for all.
+      root: folder of the images, below which masks are in the same places.
+      reading: how files are read.
     """
     if str(mode) == "none":
         return Foregrounds("texture", "the whole image, as asked")
     if str(mode) != "auto":
-        if Path(mode).is_file():
-            return Foregrounds("folder", f"one mask for all: {mode}", one=Path(mode))
-        masks = {p.stem: p for p in find_images(mode)}
-        return Foregrounds("folder", f"masks from {mode}", masks)
-    seen = [found for found in map(_look, _spread(images)) if found is not None]
+        masks = mask_files(mode, images, root or Path(), "foreground", reading.classes)
+        words = "masks from" if masks.pairs else "one mask for all:"
+        return Foregrounds("folder", f"{words} {mode}", masks)
+    looks = (_look(image, reading) for image in _spread(images))
+    seen = [found for found in looks if found is not None]
     if not seen:
         raise DataError("none of the images can be read; run anojax doctor on them")
     hits = sum(found.plain_background for found in seen)
@@ -108,14 +106,14 @@ def _spread(images: Sequence) -> list:
     return [images[i] for i in picks.round().astype(int)]
 
 
-def _look(image: Path | np.ndarray) -> "Found | None":
+def _look(image: Path | np.ndarray, reading: Reading) -> "Found | None":
     if isinstance(image, np.ndarray):
         return find_object(image)
     try:
-        array = read_image(image).array
+        array = reading.small(image, reading.image(image), 2 * WORK_PX)
     except DataError:
         return None  # named when its own turn comes; the decision rests on the others
-    return find_object(to_size(array, 2 * WORK_PX))
+    return find_object(array)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,22 @@
-"""Folder layouts of inspection data sets, recognized by their shape.
+"""Folder layouts of published data sets, recognized by their shape.
 
 Each recognizer looks at one folder and answers with a `Source`, or ``None`` when the
-folder is laid out otherwise. Adding a layout is adding a function to `LAYOUTS`.
+folder is laid out otherwise. Adding a layout is adding a function to `PUBLISHED`. For
+folders of a user's own see `data.survey`.
 """
 
 import csv
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from anojax.data.records import EXTENSIONS
+from anojax.data.opening import read_text
+from anojax.data.pairing import pair
+from anojax.data.walk import below, folders_in, listing, merged, natural
 from anojax.errors import DataError
+
+__all__ = ["GOOD", "LAYOUTS", "PUBLISHED", "Source", "TestImage", "listing", "natural"]
 
 GOOD = "good"
 
@@ -28,6 +33,16 @@ class TestImage:
     """Type of the defect; ``"good"`` for none."""
     mask: Path | None
     """Where the defect is; ``None`` for good images and for lost masks."""
+    more_masks: tuple[Path, ...] = ()
+    """Further masks of the image, which are united with the first."""
+    mask_classes: str | None = None
+    """Which values of its masks mark a defect, where the layout says so; see
+    `masks.parse_classes`."""
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All masks of the image."""
+        return () if self.mask is None else (self.mask, *self.more_masks)
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Source:
     paths: tuple[Path, ...]
     """Normal images for training, in natural order of their names."""
     layout: str
-    """One of `LAYOUTS`."""
+    """Name of the layout, as `SynthConfig.layout` takes it."""
     root: Path
     """The folder of the category."""
     test: tuple[TestImage, ...] = ()
@@ -46,39 +61,13 @@ class Source:
     """Every mask of the data set, those without an image too."""
     foreground: Path | None = None
     """Folder of foreground masks that comes with the images."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of files or folders below `root` that are not used."""
 
-
-def natural(path: Path) -> tuple:
-    """Sort key by which ``2.png`` comes before ``10.png``."""
-    pieces = re.split(r"(\d+)", path.as_posix())
-    numbers = tuple(
-        (0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in pieces
-    )
-    return (numbers, path.as_posix())
-
-
-def listing(folder: Path, *, deep: bool = True) -> list[Path]:
-    """Image files by extension, in natural order; hidden files and folders skipped."""
-    if not folder.is_dir():
-        return []
-    found = folder.rglob("*") if deep else folder.glob("*")
-    return sorted(
-        (
-            p
-            for p in found
-            if p.suffix.lower() in EXTENSIONS
-            and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-            and p.is_file()
-        ),
-        key=lambda p: natural(p.relative_to(folder)),
-    )
-
-
-def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    inside = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return sorted(inside, key=natural)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out, one sentence for each reason."""
+        return tuple(f"left out: {n} {reason}" for reason, n in self.left_out.items())
 
 
 def _category(folder: Path, *inner: str) -> Path | None:
@@ -90,40 +79,64 @@ def _category(folder: Path, *inner: str) -> Path | None:
     return None
 
 
-def tested_in(
-    root: Path, normal: str, suffixes: tuple[str, ...]
+def tested(
+    images: Sequence[tuple[Path, str]],
+    root: Path,
+    masks: Iterable[Path],
+    masks_root: Path,
 ) -> tuple[tuple[TestImage, ...], tuple[Path, ...]]:
-    """The images under ``test/<defect>`` with masks ``ground_truth/<defect>``."""
-    found, masks = [], []
-    for folder in _folders(root / "test"):
-        truth = root / "ground_truth" / folder.name
-        by_stem = {p.stem: p for p in listing(truth)}
-        for path in listing(folder):
-            names = (path.stem + suffix for suffix in suffixes)
-            mask = next((by_stem[n] for n in names if n in by_stem), None)
-            if folder.name == normal:
-                found.append(TestImage(path, GOOD, None))
-            else:
-                found.append(TestImage(path, folder.name, mask))
-    for folder in _folders(root / "ground_truth"):
-        masks += listing(folder)
-    return tuple(found), tuple(masks)
+    """Test images (file, type of defect) with their masks; and the other masks.
+
+    Raises:
+      DataError: an image may have two masks, or a mask two images.
+    """
+    anomalous = [path for path, defect in images if defect != GOOD]
+    pairs = pair(anomalous, root, masks, masks_root, several=True)
+    found = []
+    for path, defect in images:
+        mine = pairs.of.get(path, ())
+        found.append(TestImage(path, defect, mine[0] if mine else None, mine[1:]))
+    return tuple(found), pairs.orphans
 
 
-def _trained(folder: Path, normal: str, layout: str) -> Source | None:
+def tested_in(
+    test: Path, truth: Path, normal: str
+) -> tuple[tuple[TestImage, ...], tuple[Path, ...]]:
+    """The images under ``<test>/<defect>`` with masks ``<truth>/<defect>``, and every
+    mask."""
+    images = [
+        (path, GOOD if folder.name == normal else folder.name)
+        for folder in folders_in(test)
+        if folder != truth
+        for path in listing(folder)
+    ]
+    masks = tuple(m for folder in folders_in(truth) for m in listing(folder))
+    return tested(images, test, masks, truth)[0], masks
+
+
+def _trained(
+    folder: Path, normal: str, layout: str, *, test: str = "test", truth: str = ""
+) -> Source | None:
     root = _category(folder, "train", normal)
     if root is None:
         return None
-    test, masks = tested_in(root, normal, ("_mask", "", "_gt"))
+    found = below(root / "train" / normal)
+    images, masks = tested_in(root / test, root / (truth or "ground_truth"), normal)
     foreground = root / "foreground"
+    others = [below(root / test)]
+    held = len(listing(root / "validation"))
+    left_out = merged([found, *others])
+    if held:
+        left_out["images under validation"] = held
     return Source(
         category=root.name,
-        paths=tuple(listing(root / "train" / normal)),
+        paths=found.images,
         layout=layout,
         root=root,
-        test=test,
+        test=images,
         masks=masks,
         foreground=foreground if foreground.is_dir() else None,
+        left_out=left_out,
     )
 
 
@@ -133,13 +146,41 @@ def mvtec(folder: Path) -> Source | None:
     return _trained(folder, "good", "mvtec")
 
 
+def mvtec2(folder: Path) -> Source | None:
+    """MVTec AD 2: as MVTec AD, with ``test_public/{good,bad}``,
+    ``test_public/ground_truth/bad`` and images under ``validation`` and
+    ``test_private``, which are left alone."""
+    root = _category(folder, "train", "good")
+    if root is None or not (root / "test_public").is_dir():
+        return None
+    truth = "test_public/ground_truth"
+    return _trained(folder, "good", "mvtec2", test="test_public", truth=truth)
+
+
+def loco(folder: Path) -> Source | None:
+    """MVTec LOCO AD: as MVTec AD, with several masks of an image in a folder of its
+    name, which are united; every value but 0 marks a type of defect."""
+    root = _category(folder, "train", "good")
+    kinds = ("logical_anomalies", "structural_anomalies")
+    if root is None or not any((root / "test" / kind).is_dir() for kind in kinds):
+        return None
+    found = _trained(folder, "good", "loco")
+    return dataclasses.replace(found, test=_all_classes(found.test))
+
+
+def _all_classes(test: Sequence[TestImage]) -> tuple[TestImage, ...]:
+    """For masks with numbers of types, all of which are defects."""
+    return tuple(dataclasses.replace(one, mask_classes="nonzero") for one in test)
+
+
 def btad(folder: Path) -> Source | None:
     """BTAD: ``<category>/train/ok``, ``test/{ok,ko}``, ``ground_truth/ko``."""
     return _trained(folder, "ok", "btad")
 
 
 def visa(folder: Path) -> Source | None:
-    """VisA: ``<category>/Data/Images/{Normal,Anomaly}``, ``Data/Masks/Anomaly``.
+    """VisA: ``<category>/Data/Images/{Normal,Anomaly}``, ``Data/Masks/Anomaly``, whose
+    masks hold numbers of types.
 
     With the data set's ``split_csv/1cls.csv`` beside the category, its split holds;
     without it every normal image is for training.
@@ -148,13 +189,11 @@ def visa(folder: Path) -> Source | None:
     if root is None:
         return None
     images = root / "Data" / "Images"
-    normal = listing(images / "Normal")
-    masks = listing(root / "Data" / "Masks")
-    by_stem = {p.stem: p for p in masks}
-    test = [
-        TestImage(p, "anomaly", by_stem.get(p.stem))
-        for p in listing(images / "Anomaly")
-    ]
+    found = below(images / "Normal")
+    normal = list(found.images)
+    masks = tuple(listing(root / "Data" / "Masks"))
+    bad = [(path, "anomaly") for path in listing(images / "Anomaly")]
+    test = list(tested(bad, images, masks, root / "Data" / "Masks")[0])
     split = root.parent / "split_csv" / "1cls.csv"
     if split.is_file():
         chosen = _visa_split(split, root.name)
@@ -163,21 +202,38 @@ def visa(folder: Path) -> Source | None:
         test = [TestImage(p, GOOD, None) for p in held] + [
             t for t in test if t.path in chosen["test"]
         ]
-    return Source(root.name, tuple(normal), "visa", root, tuple(test), tuple(masks))
+    return Source(
+        root.name, tuple(normal), "visa", root, _all_classes(test), masks,
+        left_out=found.left_out,
+    )  # fmt: skip
 
 
 def _visa_split(table: Path, category: str) -> dict[str, set[Path]]:
+    """The files of each split.
+
+    Raises:
+      DataError: no table of VisA, or a path that leads out of the data set.
+    """
     chosen = {"train": set(), "test": set()}
-    with table.open(newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                if row["object"] == category:
-                    chosen[row["split"]].add(table.parents[1] / row["image"])
-            except KeyError as missing:
+    root = table.parents[1]
+    limit = 2**26  # a line for each of a few hundred thousand images
+    rows = csv.DictReader(read_text(table, limit=limit).splitlines())
+    try:
+        for row in rows:
+            if row["object"] != category:
+                continue
+            path = Path(row["image"])
+            if path.is_absolute() or ".." in path.parts:
                 raise DataError(
-                    f"{table} lacks {missing}; VisA's table has the columns object, "
-                    "split (train or test), label, image and mask"
-                ) from None
+                    f"{table} names {row['image']}, which leads out of {root}; a table "
+                    "names files below its data set"
+                )
+            chosen[row["split"]].add(root / path)
+    except (KeyError, TypeError, csv.Error) as missing:
+        raise DataError(
+            f"{table} lacks {missing}; VisA's table has the columns object, "
+            "split (train or test), label, image and mask"
+        ) from None
     return chosen
 
 
@@ -187,35 +243,66 @@ def magnetic_tile(folder: Path) -> Source | None:
     root = _category(folder, "MT_Free", "Imgs")
     if root is None:
         return None
-    test, masks = [], []
-    for part in _folders(root):
+    images, masks = [], []
+    for part in folders_in(root):
         if not part.name.startswith("MT_") or part.name == "MT_Free":
             continue
-        files = listing(part)
-        by_stem = {p.stem: p for p in files if p.suffix.lower() == ".png"}
         defect = part.name.removeprefix("MT_").lower()
-        test += [
-            TestImage(p, defect, by_stem.get(p.stem))
-            for p in files
-            if p.suffix.lower() != ".png"
-        ]
-        masks += by_stem.values()
-    good = [p for p in listing(root / "MT_Free") if p.suffix.lower() != ".png"]
+        for path in listing(part):
+            if path.suffix.lower() == ".png":
+                masks.append(path)
+            else:
+                images.append((path, defect))
+    test, _ = tested(images, root, masks, root)
+    found = below(root / "MT_Free")
+    good = [p for p in found.images if p.suffix.lower() != ".png"]
     return Source(
-        "magnetic_tile", tuple(good), "magnetic_tile", root, tuple(test), tuple(masks)
+        "magnetic_tile", tuple(good), "magnetic_tile", root, test, tuple(masks),
+        left_out=found.left_out,
+    )  # fmt: skip
+
+
+def dagm(folder: Path) -> Source | None:
+    """DAGM 2007: ``<Class>/{Train,Test}/x.PNG``; those with a file
+    ``Label/x_label.PNG`` beside them have a defect, the others are good."""
+    root = _category(folder, "Train", "Label")
+    if root is None:
+        return None
+    found = below(root / "Train", deep=False)
+    marked = pair(found.images, root / "Train", *_labels(root / "Train")).of
+    good = tuple(path for path in found.images if path not in marked)
+    here = listing(root / "Test", deep=False)
+    labels = _labels(root / "Test")
+    pairs = pair(here, root / "Test", *labels)
+    test = [
+        TestImage(p, "defect", pairs.of[p][0])
+        if p in pairs.of
+        else TestImage(p, GOOD, None)
+        for p in here
+    ]
+    left_out = dict(found.left_out)
+    if marked:
+        left_out["images of Train with a defect"] = len(marked)
+    return Source(
+        root.name, good, "dagm", root, tuple(test), tuple(labels[0]), left_out=left_out
     )
 
 
-def plain(folder: Path) -> Source | None:
-    """Any folder of images, with subfolders: all of them are normal."""
-    return Source(folder.name, tuple(listing(folder)), "plain", folder)
+def _labels(split: Path) -> tuple[list[Path], Path]:
+    return listing(split / "Label"), split / "Label"
 
 
 # In the order in which they are tried.
-LAYOUTS: dict[str, Callable[[Path], Source | None]] = {
+PUBLISHED: dict[str, Callable[[Path], Source | None]] = {
+    "mvtec2": mvtec2,
+    "loco": loco,
     "mvtec": mvtec,
     "btad": btad,
     "visa": visa,
     "magnetic_tile": magnetic_tile,
-    "plain": plain,
+    "dagm": dagm,
 }
+
+LAYOUTS = (*PUBLISHED, "tree", "masks", "plain")
+"""Names of all layouts, in the order in which they are tried; see `data.survey` for the
+last three."""

@@ -72,9 +72,11 @@ def box(mask: UInt8[np.ndarray, "h w 1"]) -> list[int] | None:
     return [int(v) for v in (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)]
 
 
-def contrast(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
+def contrast(
+    before: np.ndarray, after: np.ndarray, mask: np.ndarray, bits: int = 16
+) -> float:
     """Mean absolute change under the mask in [0, 1]; 0 for an empty mask."""
-    return round(mean_change(before, after, mask), 6)
+    return round(mean_change(before, after, mask, bits), 6)
 
 
 def read_rows(run: Path) -> Iterator[dict[str, Any]]:

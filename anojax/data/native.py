@@ -18,6 +18,7 @@ def to_native(
     normal: UInt8[np.ndarray, "h w c"],
     image: UInt8[np.ndarray, "h w c"],
     mask: UInt8[np.ndarray, "h w 1"],
+    bits: int = 16,
 ) -> tuple[Native, UInt8[np.ndarray, "H W 1"]]:
     """The defect of a working-size image, in the image it came from.
 
@@ -26,9 +27,11 @@ def to_native(
       normal: the same at the working size, as the method saw it.
       image: with the defect.
       mask: 0 or 255.
+      bits: of the sensor whose values are in files of 16 bits; no value that is written
+        lies above its range.
     """
     height, width, channels = native.shape
-    depth = np.iinfo(native.dtype).max
+    top = highest(native.dtype, bits)
     # A box filter is nearest neighbor when enlarging; when shrinking it keeps every
     # pixel that the defect touches, so that thin scratches survive.
     large = Image.fromarray(mask[..., 0]).resize((width, height), Image.Resampling.BOX)
@@ -40,6 +43,11 @@ def to_native(
         )
         for c in range(channels)
     ]
-    change = np.stack([np.asarray(plane) for plane in planes], -1) * (depth / 255)
-    changed = np.clip(np.rint(native + change), 0, depth).astype(native.dtype)
+    change = np.stack([np.asarray(plane) for plane in planes], -1) * (top / 255)
+    changed = np.clip(np.rint(native + change), 0, top).astype(native.dtype)
     return np.where(inside, changed, native), inside.astype(np.uint8) * 255
+
+
+def highest(dtype: np.dtype, bits: int = 16) -> int:
+    """The largest value of an image: of 8 bits, or of a sensor's in files of 16."""
+    return 255 if dtype == np.uint8 else 2**bits - 1

@@ -115,6 +115,8 @@ class Plan:
     """Of the images' category, for methods that tell categories apart."""
     native: Callable[[int], Pixels] | None = field(default=None, repr=False)
     """Reads the own pixels of image number i; ``None`` keeps the working size."""
+    bits: int = 16
+    """Depth of the sensor, for own pixels of 16 bits."""
     mask_rule: str | None = RULE
     """``None``: masks as the methods give them, as in runs of earlier versions."""
     min_contrast: float = 1.0
@@ -181,7 +183,7 @@ class Plan:
         if self.native is None:
             return Final(made.normal, made.image, made.mask)
         own = self.native(made.job.image)
-        image, mask = to_native(own, made.normal, made.image, made.mask)
+        image, mask = to_native(own, made.normal, made.image, made.mask, self.bits)
         return Final(own, image, self.mask(made.job, own, image, mask))
 
     def mask(self, job: Job, normal: Pixels, image: Pixels, mask: Plane) -> Plane:
@@ -199,7 +201,7 @@ class Plan:
         if levels < least or self.native is None or levels >= clear:
             return levels >= least
         final = self.final(made)
-        return bool(final.mask.any()) and 255 * mean_change(*final) >= least
+        return bool(final.mask.any()) and 255 * mean_change(*final, self.bits) >= least
 
     def gave_up(self, job: Job, attempts: int) -> str:
         """Why there is no image after that many attempts."""

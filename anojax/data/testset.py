@@ -9,7 +9,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from anojax.data.layouts import GOOD, TestImage
-from anojax.data.records import mask_values, read_image, to_size
+from anojax.data.masks import mask_of, parse_classes
+from anojax.data.reading import AS_STORED, Reading, with_gray
 from anojax.errors import DataError
 
 
@@ -33,7 +34,11 @@ class TestSet:
 
 
 def read_test_set(
-    files: Sequence[TestImage], shape: tuple[int, int], *, gray: bool = False
+    files: Sequence[TestImage],
+    shape: tuple[int, int],
+    *,
+    gray: bool = False,
+    reading: Reading = AS_STORED,
 ) -> TestSet:
     """Read a test split at one size: images bilinear, masks nearest.
 
@@ -47,7 +52,9 @@ def read_test_set(
             "put some under test/<defect> with masks under ground_truth/<defect>"
         )
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda one: read_test_image(one, shape, gray), files))
+        read = list(
+            pool.map(lambda one: read_test_image(one, shape, gray, reading), files)
+        )
     images, masks = zip(*read, strict=True)
     channels = {image.shape[-1] for image in images}
     if len(channels) > 1:
@@ -58,16 +65,26 @@ def read_test_set(
     return TestSet(np.stack(images), np.stack(masks), defects)
 
 
-def read_test_image(one: TestImage, shape: tuple[int, int], gray: bool):
-    array = read_image(one.path, gray=True if gray else None).array
-    image = to_size(array, shape)
+def read_test_image(
+    one: TestImage, shape: tuple[int, int], gray: bool, reading: Reading = AS_STORED
+) -> tuple[UInt8[np.ndarray, "h w c"], Bool[np.ndarray, "h w"]]:
+    """An image of the test split and its mask, at one size; several masks united.
+
+    Raises:
+      DataError: a file cannot be read, or the mask is missing, of another size, or not
+        binary (see `data.masks`).
+    """
+    reading = with_gray(reading, gray)
+    array = reading.image(one.path)
+    image = reading.small(one.path, array, shape)
     if one.defect == GOOD:
         return image, np.zeros(shape, bool)
     if one.mask is None:
         raise DataError(f"{one.path} has a defect but no mask in the ground truth")
-    mask = mask_values(read_image(one.mask).array)
-    if mask.shape != array.shape[:2]:
-        raise DataError(f"mask {one.mask} has another size than its image")
+    classes = reading.classes or parse_classes(one.mask_classes)
+    mask = np.zeros(array.shape[:2], bool)
+    for path in one.masks:
+        mask |= mask_of(path, array.shape[:2], classes=classes, image=one.path)
     full = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     small = full.resize(shape[::-1], Image.Resampling.NEAREST)
     return image, np.asarray(small) > 0

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8, UInt16
 
 from anojax.core import Synthesizer
+from anojax.data.native import highest
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 Mask = UInt8[np.ndarray, "h w 1"]
@@ -43,13 +44,13 @@ def written_mask(synth: Synthesizer, normal: Pixels, image: Pixels, mask: Mask) 
     return mask if (differs & (mask > 0)).any() else np.zeros_like(mask)
 
 
-def mean_change(normal: Pixels, image: Pixels, mask: Mask) -> float:
+def mean_change(normal: Pixels, image: Pixels, mask: Mask, bits: int = 16) -> float:
     """Mean absolute change under the mask, of all channels, as a fraction of the range.
 
-    0 for an empty mask.
+    0 for an empty mask. `bits` is the sensor's depth, for files of 16 bits.
     """
     inside = mask[..., 0] > 0
     if not inside.any():
         return 0.0
     change = np.abs(image[inside].astype(np.int32) - normal[inside].astype(np.int32))
-    return float(change.mean()) / np.iinfo(image.dtype).max
+    return float(change.mean()) / highest(image.dtype, bits)

@@ -51,7 +51,7 @@ class Output:
             size=[int(n) for n in final.mask.shape[:2]],
             area=round(float((final.mask > 0).mean()), 6),
             box=box(final.mask),
-            contrast=contrast(final.normal, final.image, final.mask),
+            contrast=contrast(final.normal, final.image, final.mask, plan.bits),
             sha256=sha256(pngs.image),
             mask_sha256=None if pngs.mask is None else sha256(pngs.mask),
         )

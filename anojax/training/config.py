@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anojax.core import check_setting, hp
+from anojax.data.layouts import LAYOUTS
 from anojax.errors import SettingError
 from anojax.evaluation.detection import MEASURES
 from anojax.training.durations import to_steps
@@ -20,10 +21,25 @@ class DataConfig:
     """Which images to train on."""
 
     input: str = hp("", "folder of normal images, or of a data set")
-    layout: str = hp(
-        "auto",
-        "layout of the input",
-        choices=("auto", "mvtec", "btad", "visa", "magnetic_tile", "plain"),
+    layout: str = hp("auto", "layout of the input", choices=("auto", *LAYOUTS))
+    normal: tuple[str, ...] = hp(
+        (), "which images below the input are normal, e.g. ['OK/*'], not by a layout"
+    )
+    bits: int | None = hp(
+        None,
+        "depth of the sensor, for files of 16 bits; that of the images when absent",
+        low=8,
+        high=16,
+    )
+    frames: str = hp(
+        "one",
+        "files of several frames: one refuses them, first takes the first",
+        choices=("one", "first"),
+    )
+    mask_classes: str | int | None = hp(
+        None,
+        "which values of masks count, where masks are not binary: '1,2' or '128-255' "
+        "or nonzero",
     )
     size: int | tuple[int, int] = hp(
         256, "side, or height and width, to train at, in pixels", low=16, high=4096

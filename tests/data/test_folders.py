@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from anojax.data.folders import discover, find_images
+from anojax.data.masks import read_mask
 from anojax.data.records import (
     MAX_SIDE_PX,
     read_image,
-    read_mask,
     to_8bit,
     to_size,
 )

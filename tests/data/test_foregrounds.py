@@ -60,13 +60,14 @@ def test_asked_for_none():
 def test_masks_from_a_folder_or_one_for_all(fake, tmp_path):
     for stem in ("a", "b_mask"):
         fake.save(tmp_path / f"{stem}.png", fake.mask())
-    decision = foregrounds([], tmp_path)
+    images = [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
+    decision = foregrounds(images, tmp_path)
     sample_image = fake.sample_image(0)
     for name in ("a.jpg", "b.jpg"):
         np.testing.assert_array_equal(
             decision(sample_image, Path(name))[..., 0], fake.mask(1)
         )
-    with pytest.raises(DataError, match=r"no foreground mask for c\.jpg"):
+    with pytest.raises(DataError, match=r"no foreground mask for c\.jpg; add c\.png"):
         decision(sample_image, Path("c.jpg"))
     one = foregrounds([], tmp_path / "a.png")
     np.testing.assert_array_equal(

@@ -1,0 +1,93 @@
+"""Masks that a user gives for images: one file for all, or a folder with one for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from anojax.data.folders import find_images
+from anojax.data.masks import Classes, read_mask
+from anojax.data.pairing import Pairs, pair
+from anojax.errors import DataError
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Which mask an image has; made by `mask_files`."""
+
+    kind: str
+    """"region" or "foreground", for messages."""
+    where: Path
+    pairs: Pairs | None
+    """``None``: `where` is one file for all images."""
+    classes: Classes | None = None
+
+    def of(self, image: Path) -> Path:
+        """The mask's file.
+
+        Raises:
+          DataError: there is none.
+        """
+        if self.pairs is None:
+            return self.where
+        return self.pairs.one(image, self.kind, self.where)
+
+    def read(self, image: Path, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 1"]:
+        """The mask of an image of that shape: 0 or 1; see `masks.read_mask`."""
+        return read_mask(
+            self.of(image), shape, kind=self.kind, classes=self.classes, image=image
+        )
+
+    def read_at(
+        self, image: Path, shape: tuple[int, int], size: tuple[int, int]
+    ) -> UInt8[np.ndarray, "h w 1"]:
+        """The same at another size, by nearest neighbor.
+
+        Raises:
+          DataError: see `read`; or nothing is left at that size.
+        """
+        mask = self.read(image, shape)[..., 0] * np.uint8(255)
+        small = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
+        mask = (np.asarray(small) > 0).astype(np.uint8)[..., None]
+        if not mask.any():
+            raise DataError(
+                f"{self.kind} mask {self.of(image)} is empty at {size[0]} x {size[1]} "
+                "pixels; enlarge what it marks, or work at a larger --size"
+            )
+        return mask
+
+
+def mask_files(
+    where: str | Path,
+    images: Sequence[Path],
+    root: Path,
+    kind: str,
+    classes: Classes | None = None,
+) -> MaskFiles:
+    """Find the masks.
+
+    Args:
+      where: a file, or a folder.
+      images: that they are for.
+      root: what the images' paths are compared below; see `pairing.pair`.
+      kind: "region" or "foreground".
+      classes: see `masks.parse_classes`.
+
+    Raises:
+      DataError: there is no such folder, it is empty, or it is not clear which mask
+        belongs to an image.
+    """
+    where = Path(where).expanduser()
+    if where.is_file():
+        return MaskFiles(kind, where, None, classes)
+    found = find_images(where)
+    where = Path(where).absolute()
+    if shared := sorted(set(found) & set(images)):
+        raise DataError(
+            f"{shared[0]} is both an image and its {kind} mask; put the masks in a "
+            "folder of their own"
+        )
+    return MaskFiles(kind, where, pair(images, root, found, where), classes)
