@@ -15,6 +15,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, final
 
 import jax
@@ -31,16 +32,12 @@ from anojax.detector import Detector, in_unit_range
 from anojax.errors import AnojaxError, UnknownName, did_you_mean
 from anojax.optim import Optimizer, ema_update, rising_decay
 from anojax.random import example_key, stream
-from anojax.types import Bank, Inputs, Leaf, PyTree, Synthesis
+from anojax.types import Bank, Inputs, Leaf, PyTree, Synthesis, pytree
 
 Metrics = dict[str, Array]
 
 
-def _pytree(cls):
-    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
-
-
-@_pytree
+@pytree
 class TrainState:
     """Everything that changes while training; what a checkpoint holds."""
 
@@ -63,7 +60,7 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
-@_pytree
+@pytree
 class Examples:
     """A batch: a leading axis B on everything but the bank."""
 

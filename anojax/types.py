@@ -11,20 +11,33 @@
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 
 PyTree = Any
 # An array; Any because tree transformations put other things in its place.
 Leaf = Any
+T = TypeVar("T")
 
 
-def _pytree(cls):
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def pytree(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass whose fields are children of a tree of JAX.
+
+    Example:
+      >>> import jax
+      >>> @pytree
+      ... class Point:
+      ...     x: float
+      ...     y: float = 0.0
+      >>> jax.tree.map(lambda v: v + 1, Point(1.0))
+      Point(x=2.0, y=1.0)
+    """
     return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
 
 
-@_pytree
+@pytree
 class Controls:
     """What the user asks of the defect. ``None`` leaves the choice to the method.
 
@@ -43,7 +56,7 @@ class Controls:
     """Rotation in radians."""
 
 
-@_pytree
+@pytree
 class Exemplar:
     """A real defect: its image and where in it the defect lies."""
 
@@ -53,7 +66,7 @@ class Exemplar:
     """``[H, W, 1]`` float32, 0 or 1."""
 
 
-@_pytree
+@pytree
 class Inputs:
     """Everything a synthesizer may use for one image."""
 
@@ -82,7 +95,7 @@ class Inputs:
     replace = replace
 
 
-@_pytree
+@pytree
 class Synthesis:
     """One synthetic anomaly."""
 
@@ -104,7 +117,7 @@ class Synthesis:
     replace = replace
 
 
-@_pytree
+@pytree
 class Bank:
     """Images from which each example draws its `Inputs.source`."""
 

@@ -25,7 +25,7 @@ from anojax.errors import SettingError
 KINDS = ("ddpm", "ddim", "cold", "euler", "heun", "dpmpp_2m")
 
 Levels = Float64[np.ndarray, " n"]
-Terms = dict[str, Float[np.ndarray, "_"]]
+Terms = dict[str, Float[np.ndarray, " _"]]
 """Coefficients by what they multiply: ``x``, ``x0``, ``epsilon`` of this evaluation, and
 ``last_x``, ``last_x0``, ``last_epsilon`` of the one before."""
 

@@ -49,7 +49,7 @@ def fit_gaussian(features: Float[np.ndarray, "n d"]) -> dict[str, np.ndarray]:
     }
 
 
-def mahalanobis(density: PyTree, feature: Float[Array, "d"]) -> Float[Array, ""]:
+def mahalanobis(density: PyTree, feature: Float[Array, " d"]) -> Float[Array, ""]:
     """Distance from the mean in standard deviations; about sqrt(d) is usual."""
     mean, whitening = (jnp.asarray(density[name]) for name in ("mean", "whitening"))
     white = jnp.dot(whitening, feature - mean, precision=lax.Precision.HIGHEST)

@@ -268,7 +268,7 @@ class FourierTime(nn.Module, kw_only=True):
     scale: float = 16.0
 
     @nn.compact
-    def __call__(self, t: Float[Array, "b"]) -> Float[Array, "b 2*{self.size}"]:
+    def __call__(self, t: Float[Array, " b"]) -> Float[Array, "b 2*{self.size}"]:
         init = normal(self.scale)
         weight = jax.lax.stop_gradient(self.param("weight", init, (self.size,)))
         angle = jnp.log(t)[:, None] * weight[None] * 2 * np.float32(np.pi)
@@ -276,7 +276,7 @@ class FourierTime(nn.Module, kw_only=True):
 
 
 def positional_time(
-    t: Float[Array, "b"], size: int, *, cosine_first: bool, shift: float
+    t: Float[Array, " b"], size: int, *, cosine_first: bool, shift: float
 ) -> Float[Array, "b {size}"]:
     """Sines and cosines of `t` at wavelengths from 2 pi to 20000 pi (Ho et al., 2020).
 
@@ -305,5 +305,5 @@ def mean_of_blocks(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     return (x[..., 0, :] + x[..., 1, :]) / 4
 
 
-Timesteps = Float[Array, "b"] | Int[Array, "b"]
-ClassLabels = Int[Array, "b"] | Float[Array, "b"] | Float[Array, "b d"]
+Timesteps = Float[Array, " b"] | Int[Array, " b"]
+ClassLabels = Int[Array, " b"] | Float[Array, " b"] | Float[Array, "b d"]

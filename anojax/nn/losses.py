@@ -65,7 +65,7 @@ def soft_bce(logits: Float[Array, "*s"], target: Float[Array, "*s"]) -> Scalar:
 
 
 def one_vs_all(
-    logits: Float[Array, "b k"], labels: Int[Array, "b"], *, margin: float = 1e-6
+    logits: Float[Array, "b k"], labels: Int[Array, " b"], *, margin: float = 1e-6
 ) -> Scalar:
     """Cross-entropy of one sigmoid per class (REB), mean over batch and classes.
 

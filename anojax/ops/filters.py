@@ -53,7 +53,7 @@ def sharpen(levels: Float[Array, "h w"], factor: Scalar) -> Float[Array, "h w"]:
 
 
 def _correlate(
-    image: Float[Array, "h w c"], taps: Float[Array, "t"], axis: int, radius: int
+    image: Float[Array, "h w c"], taps: Float[Array, " t"], axis: int, radius: int
 ) -> Float[Array, "h w c"]:
     pad = [(0, 0)] * 3
     pad[axis] = (radius, radius)

@@ -101,7 +101,7 @@ def push(
 # ---------------------------------------------------------------- the operators
 
 
-def gamma(exponents: Float[Array, "c"]) -> UInt8[Array, "c 256"]:
+def gamma(exponents: Float[Array, " c"]) -> UInt8[Array, "c 256"]:
     """floor(255 (v / 255)^exponent), one positive exponent per channel."""
     return _table(255.0 * (_ramp() / 255.0) ** exponents[:, None])
 
@@ -188,12 +188,12 @@ def _table(levels: Float[Array, "c 256"]) -> UInt8[Array, "c 256"]:
     return jnp.floor(jnp.clip(levels, 0.0, 255.0)).astype(jnp.uint8)
 
 
-def _fetch(flat: Int32[Array, "n"], index: Int32[Array, "*s"]) -> Int32[Array, "*s"]:
+def _fetch(flat: Int32[Array, " n"], index: Int32[Array, "*s"]) -> Int32[Array, "*s"]:
     return flat.at[index].get(mode="promise_in_bounds")
 
 
 def _count(
-    bins: Int32[Array, "n"], weights: Int32[Array, "n"], channels: int
+    bins: Int32[Array, " n"], weights: Int32[Array, " n"], channels: int
 ) -> Int32[Array, "c 256"]:
     """Sum of the weights that fall into each bin; integers, so order is no matter."""
     empty = jnp.zeros(channels * _LEVELS, jnp.int32)

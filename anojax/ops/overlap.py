@@ -16,9 +16,9 @@ _WORD = 32
 def overlap_counts(
     mask: Float[Array, "h w 1"],
     patch: Float[Array, "p q 1"],
-    y0: Int[Array, "k"],
-    x0: Int[Array, "k"],
-) -> Int[Array, "k"]:
+    y0: Int[Array, " k"],
+    x0: Int[Array, " k"],
+) -> Int[Array, " k"]:
     """Number of pixels set in both masks, with the patch's corner at (y0, x0).
 
     Args:

@@ -48,7 +48,7 @@ def resized_crop(
 
 def _neighbors(
     side: int, start: Scalar, old: Scalar, new: Scalar
-) -> tuple[Int[Array, "side"], Int[Array, "side"], Float[Array, "side"]]:
+) -> tuple[Int[Array, " side"], Int[Array, " side"], Float[Array, " side"]]:
     """The two pixels between which each output pixel falls, and how far along."""
     old, new = (jnp.asarray(v, jnp.int32) for v in (old, new))
     place = (jnp.arange(side) - start).astype(jnp.float32) + 0.5

@@ -139,7 +139,7 @@ def box_sum(
 
 
 def first_acceptable(
-    scores: Float[Array, "k"], *, threshold: float | Float[Array, ""]
+    scores: Float[Array, " k"], *, threshold: float | Float[Array, ""]
 ) -> Int[Array, ""]:
     """Index of the first candidate whose score reaches `threshold`, else of the best.
 

@@ -241,7 +241,7 @@ def erode(
 
 def _sines(
     side: int, start: Array, count: Array
-) -> tuple[Float[Array, "side side"], Float[Array, "side"]]:
+) -> tuple[Float[Array, "side side"], Float[Array, " side"]]:
     """Orthonormal sine vectors of `count` points from `start`, and their eigenvalues.
 
     Column k - 1 holds sqrt(2 / (count + 1)) sin(pi (y - start + 1) k / (count + 1)).
@@ -263,7 +263,7 @@ def _sines(
     return sines, jnp.where(known, -4.0 * half**2, 0.0)
 
 
-def _interval(side: int, start: Scalar, stop: Scalar) -> Float[Array, "side"]:
+def _interval(side: int, start: Scalar, stop: Scalar) -> Float[Array, " side"]:
     """1 on [start, stop), else 0."""
     place = jnp.arange(side)
     return ((place >= start) & (place < stop)).astype(jnp.float32)

@@ -127,7 +127,7 @@ def smooth_outline(
     vertices: Float[Array, "n 2"],
     *,
     tension: Number,
-    straight: Bool[Array, "n"] | None = None,
+    straight: Bool[Array, " n"] | None = None,
     count: Count | None = None,
     samples: int = 11,
 ) -> Float[Array, "n*{samples} 2"]:

@@ -36,7 +36,7 @@ NAMES = (
 def three_of_ten(
     key: Key[Array, ""],
     image: Float[Array, "h w c"],
-    ids: Int32[Array, "k"] | None = None,
+    ids: Int32[Array, " k"] | None = None,
 ) -> Float[Array, "h w c"]:
     """Apply three different operators of `NAMES`, uniformly drawn, in random order.
 

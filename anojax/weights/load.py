@@ -110,7 +110,7 @@ def pretrained(
     if any(mark in file.name for mark in OTHER_SCALES):
         warnings.warn(
             f"{file.name} holds other weights than the papers used "
-            f"({Catalog[name].file}); the scale of its features differs",
+            f"({CATALOGUE[name].file}); the scale of its features differs",
             stacklevel=2,
         )
     variables = to_flax(

@@ -334,7 +334,7 @@ def _choose(
 
 def _pixels(
     key: Key[Array, ""], mask: Float[Array, "h w 1"]
-) -> tuple[Int[Array, "k"], Int[Array, "k"]]:
+) -> tuple[Int[Array, " k"], Int[Array, " k"]]:
     """Candidate centers, uniform among the pixels of the mask."""
     keys = jax.random.split(key, _CANDIDATES)
     return jax.vmap(placement.random_pixel, in_axes=(0, None))(keys, mask)
