@@ -8,7 +8,6 @@ import ast
 import dataclasses
 import hashlib
 import json
-import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,119 +16,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from anojax.core import check_setting, field_types, hp
-from anojax.data.layouts import LAYOUTS
+from anojax.core import check_setting, field_types
 from anojax.data.opening import read_text
 from anojax.errors import AnojaxError, SettingError, UnknownName, did_you_mean
 
 T = TypeVar("T")
-
-LAYOUT_CHOICES = ("auto", *LAYOUTS)
-
-
-@dataclasses.dataclass(frozen=True)
-class SynthConfig:
-    """What `anojax synth` is asked for: everything that decides the pixels."""
-
-    input: str = hp("", "folder of normal images, or of a data set")
-    layout: str = hp("auto", "layout of the input", choices=LAYOUT_CHOICES)
-    normal: tuple[str, ...] = hp(
-        (), "which images below the input are normal, e.g. 'OK/*', instead of a layout"
-    )
-    bits: int | None = hp(
-        None,
-        "depth of the sensor, for files of 16 bits; that of the images when absent",
-        low=8,
-        high=16,
-    )
-    frames: str = hp(
-        "one",
-        "files of several frames: one refuses them, first takes the first",
-        choices=("one", "first"),
-    )
-    mask_classes: str | int | None = hp(
-        None,
-        "which values of masks count, where masks are not binary: 1,2 or 128-255 or "
-        "nonzero",
-    )
-    methods: tuple[str, ...] = hp((), "methods to use")
-    size: tuple[int, ...] = (256, 256)
-    """Height and width that the methods work at, in pixels, 16 to 4096."""
-    seed: int = hp(0, "seed of the run", low=0, high=2**63 - 1)
-    per_image: int = hp(1, "images per normal image, for each method", low=1)
-    count: int | None = hp(
-        None, "images per method, going round the normal images", low=1
-    )
-    textures: str | None = hp(
-        None, "folder of texture images; procedural textures when absent"
-    )
-    foreground: str = hp(
-        "auto", "where the object is: auto, none, or a folder of masks"
-    )
-    region: str | None = hp(
-        None, "where a defect may go: a folder of masks, or one mask for all"
-    )
-    severity: float | None = hp(
-        None, "opacity of the defect; 0 changes nothing", low=0.0, high=1.0
-    )
-    area: float | None = hp(
-        None, "size of the defect, as a fraction of the foreground", low=1e-6, high=1.0
-    )
-    defects: int | None = hp(None, "number of defects per image", low=1)
-    aspect: float | None = hp(
-        None, "width of a defect divided by its height", low=0.01, high=100.0
-    )
-    angle_deg: float | None = hp(
-        None,
-        "rotation of the defect in degrees, counter-clockwise",
-        low=-360.0,
-        high=360.0,
-    )
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Hyper-parameters by method, those that differ from the defaults."""
-    checkpoint: str | None = hp(
-        None, "training run whose method synthesizes with what it has learned"
-    )
-    category: str | None = hp(
-        None, "what the images show, by name; the name of their folder when absent"
-    )
-    gray: bool = hp(False, "treat all images as single-channel")
-    native: bool = hp(False, "write at each image's own resolution and bit depth")
-    min_contrast: float = hp(
-        1.0,
-        "least mean change under a mask, in gray levels of 255; fainter images are "
-        "drawn again, and left out in the end",
-        low=0.0,
-        high=255.0,
-    )
-    keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
-    format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
-
-    def __post_init__(self):
-        sides = self.size if isinstance(self.size, tuple) else (self.size,)
-        if len(sides) != 2 or not all(
-            type(side) is int and 16 <= side <= 4096 for side in sides
-        ):
-            raise SettingError(
-                f"size is {self.size!r}; give height and width from 16 to 4096 pixels"
-            )
-        # It names a folder of the output.
-        name = self.category
-        if name is not None and (name in ("", ".", "..") or {"/", "\\"} & set(name)):
-            raise SettingError(f"category is '{name}'; give a name, not a path")
-
-    def controls(self) -> dict[str, float]:
-        """The controls that are asked for, by their names in `anojax.Controls`."""
-        angle = None if self.angle_deg is None else math.radians(self.angle_deg)
-        asked = {
-            "severity": self.severity,
-            "area": self.area,
-            "count": self.defects,
-            "aspect": self.aspect,
-            "angle": angle,
-        }
-        return {name: float(v) for name, v in asked.items() if v is not None}
-
 
 _WORDS = {"none": None, "null": None, "true": True, "false": False}
 
@@ -178,6 +69,33 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     if absent:
         raise SettingError(f"{where or 'the configuration'} lacks {', '.join(absent)}")
     return cls(**made)
+
+
+def nest(cls: type, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the names of their fields, brought to where the schema has them.
+
+    A field of a nested dataclass needs no prefix, for no name stands twice.
+
+    Raises:
+      UnknownName: a name that neither the dataclass nor a nested one has.
+    """
+    kinds = field_types(cls)
+    home = {
+        field.name: outer
+        for outer, kind in kinds.items()
+        if dataclasses.is_dataclass(kind)
+        for field in dataclasses.fields(kind)
+    }
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        if name in kinds:
+            nested[name] = value
+        elif name in home:
+            nested.setdefault(home[name], {})[name] = value
+        else:
+            hint = did_you_mean(name, [*kinds, *home])
+            raise UnknownName(f"unknown key '{name}'{hint}")
+    return nested
 
 
 def dump(config: Any, *, differences: bool = True) -> str:
@@ -281,9 +199,10 @@ def parse_value(text: str) -> Any:
 def fit(value: Any, kind: Any) -> Any:
     """Bring a parsed value to a field's type where nothing is lost.
 
-    A single value becomes a tuple of one where an open tuple is wanted, and a whole
+    Lists, as YAML gives them, become the tuples that settings hold. A single value becomes a tuple of one where an open tuple is wanted, and a whole
     number becomes a float where a float is wanted, so that equal settings are equal.
     """
+    value = _tuples(value)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         rest = [k for k in inner if k is not type(None)]

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final, get_args, get_origin
 
@@ -165,32 +166,42 @@ class Synthesizer(abc.ABC):
     @final
     def check(self, inputs: Inputs) -> None:
         """Raise unless the method can work on inputs of this structure."""
-        # The registry reaches methods by name; core must not import it at load time.
-        from anojax import registry
-
         if inputs.image is None and self.card.level != "feature":
             raise MissingInput(f"{self.name} needs a normal image as `image`")
         for need in self.needs:
             if getattr(inputs, _FIELD_OF_NEED.get(need, need)) is None:
-                able = registry.find(lacks=need)
-                raise MissingInput(
-                    f"{self.name} needs {NEEDS[need]}; "
-                    f"methods that do without: {', '.join(able) or 'none'}"
-                )
+                able = _able("do without", lacks=need)
+                raise MissingInput(f"{self.name} needs {NEEDS[need]}{able}")
         if self.card.level == "full_image" and inputs.region is not None:
-            local = (n for n, c in registry.cards().items() if c.level == "image")
             raise UnsupportedInput(
                 f"{self.name} makes whole images and cannot keep a defect within a "
-                f"region; methods that can: {', '.join(local) or 'none'}"
+                f"region{_able('can', level='image')}"
             )
         for control in CONTROLS:
-            asked = getattr(inputs.controls, control) is not None
-            if asked and control not in self.card.controls:
-                able = registry.find(controls=control)
+            requested = getattr(inputs.controls, control) is not None
+            if requested and control not in self.card.controls:
+                able = _able("have", controls=control)
                 raise UnsupportedControl(
-                    f"{self.name} has no control over '{control}'; "
-                    f"methods that have: {', '.join(able) or 'none'}"
+                    f"{self.name} has no control over '{control}'{able}"
                 )
+
+
+_finders: list[Callable[..., tuple[str, ...]]] = []
+
+
+def add_finder(find: Callable[..., tuple[str, ...]]) -> None:
+    """Take what looks up methods by what they can do, for the messages about what one
+    of them cannot. The registry, which is above this module, brings it when it is
+    imported.
+    """
+    _finders[:] = [find]
+
+
+def _able(words: str, **wanted: str) -> str:
+    """Which methods can; nothing where no registry is in use."""
+    if not _finders:
+        return ""
+    return f"; methods that {words}: {', '.join(_finders[0](**wanted)) or 'none'}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from anojax.core import Card, Synthesizer
+from anojax.core import Card, Synthesizer, add_finder
 from anojax.errors import AnojaxError, UnknownName, did_you_mean
 
 # The taxonomy of the survey (arXiv 2502.16412): paradigm -> family -> methods.
@@ -111,6 +111,7 @@ def find(
     *,
     paradigm: str | None = None,
     family: str | None = None,
+    level: str | None = None,
     needs: str | Iterable[str] = (),
     lacks: str | Iterable[str] = (),
     controls: str | Iterable[str] = (),
@@ -121,6 +122,7 @@ def find(
     Args:
       paradigm: as in `SURVEY`.
       family: as in `SURVEY`.
+      level: what the method changes: ``"image"``, ``"full_image"`` or ``"feature"``.
       needs: inputs that the method must use.
       lacks: inputs that the method must do without.
       controls: controls that the method must support.
@@ -132,6 +134,7 @@ def find(
         for name, card in cards().items()
         if paradigm in (None, card.paradigm)
         and family in (None, card.family)
+        and level in (None, card.level)
         and license in (None, card.code_license)
         and needs <= set(card.needs)
         and not lacks & set(card.needs)
@@ -141,3 +144,6 @@ def find(
 
 def _as_set(value: str | Iterable[str]) -> set[str]:
     return {value} if isinstance(value, str) else set(value)
+
+
+add_finder(find)

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from anojax import config
-from anojax.config import SynthConfig
 from anojax.core import hp
+from anojax.data.config import DataConfig
 from anojax.errors import SettingError, UnknownName
+from anojax.synthesis.config import SynthConfig, from_request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ def test_only_differences_are_written():
 
 
 def test_yaml_round_trip(tmp_path):
-    made = SynthConfig(methods=("a", "b"), size=(32, 48), severity=0.5, gray=True)
+    made = SynthConfig(DataConfig(size=(32, 48), gray=True), ("a", "b"), severity=0.5)
     (tmp_path / "c.yaml").write_text(config.dump(made))
     assert config.load(SynthConfig, tmp_path / "c.yaml") == made
 
@@ -89,11 +90,34 @@ def test_digest_and_compare():
     ]
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5000, 16), (16,), (16, 16, 16)])
+@pytest.mark.parametrize("size", [8, (8, 8), (5000, 16), (16,), (16, 16, 16)])
 def test_sizes_out_of_range(size):
-    with pytest.raises(SettingError, match="16 to 4096"):
-        SynthConfig(size=size)
+    with pytest.raises(SettingError, match="size is"):
+        config.from_dict(DataConfig, {"size": size})
 
 
 def test_height_may_exceed_width():
-    assert SynthConfig(size=(320, 240)).size == (320, 240)
+    assert DataConfig(size=(320, 240)).shape == (320, 240)
+
+
+def test_one_side_is_both():
+    assert DataConfig(size=32) == DataConfig(size=(32, 32))
+
+
+def test_flat_names_find_their_place():
+    nested = config.nest(SynthConfig, {"seed": 1, "size": 32, "gray": True})
+    assert nested == {"seed": 1, "data": {"size": 32, "gray": True}}
+    with pytest.raises(UnknownName, match="'gary'; did you mean 'gray'"):
+        config.nest(SynthConfig, {"gary": True})
+
+
+def test_requests_of_the_first_version_had_no_data_block():
+    old = {"input": "a", "size": [32, 48], "gray": True, "seed": 3, "area": 0.2}
+    data = DataConfig("a", size=(32, 48), gray=True, bits=16, frames="first")
+    assert from_request(old) == SynthConfig(data, seed=3, area=0.2)
+    assert from_request(config.to_dict(from_request(old))) == from_request(old)
+
+
+def test_data_for_training_is_not_for_synthesis():
+    with pytest.raises(SettingError, match=r"data\.ready is for training"):
+        SynthConfig(DataConfig(ready="run"))

@@ -28,16 +28,27 @@ LEVELS = {
     "compile_cache": 3,
     "device_memory": 3,
     "methods": 4,
+    "config": 5,
+    "builders": 5,
+    "environment": 5,
+    "progress": 5,
     "training": 5,
     "data": 5,
     "weights": 5,
     "evaluation": 5,
-    "config": 6,
-    "report": 6,
-    "cli": 7,
-    "__main__": 7,
+    "report": 5,
+    "synthesis": 6,
+    "api": 7,
     "__init__": 7,
+    "cli": 8,
+    "__main__": 8,
 }
+# What the modules of the command line may share among each other.
+CLI_SHARED = {"cli.arguments"}
+# Not taken apart yet.
+CLI_WORKS = {"cli.bench"}
+# What does the work of a command; the command line only calls it and prints.
+WORKS = {"jax", "numpy", "PIL", "flax", "optax", "orbax", "grain", "concurrent"}
 # Levels 0-4 do no file I/O and know no image library.
 FORBIDDEN_BELOW_5 = {"PIL", "cv2", "absl", "skimage", "rich", "yaml", "pathlib", "os"}
 FILES = sorted(ROOT.rglob("*.py"))
@@ -92,6 +103,66 @@ def test_all_of_a_method_has_its_name(name):
     assert synth.name == name
     for task in tasks.stages(name).values():
         assert object.__new__(task).name == name  # whatever its settings
+
+
+def modules() -> dict[str, Path]:
+    return {module_of(path).removesuffix(".__init__"): path for path in FILES}
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> modules of the package that it imports, at its top or in a function."""
+    known, edges = modules(), {}
+    for module, path in known.items():
+        edges[module] = set()
+        for name in imports(path):
+            top, _, rest = name.partition(".")
+            while top == "anojax" and rest and rest not in known:
+                rest = rest.rpartition(".")[0]
+            if top == "anojax" and rest:
+                edges[module].add(rest)
+    return edges
+
+
+def circles(edges: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that reach each other: what no order of loading can untangle."""
+    reach = {}
+    for module in edges:
+        seen, ahead = set(), list(edges[module])
+        while ahead:
+            if (one := ahead.pop()) not in seen:
+                seen.add(one)
+                ahead += edges[one]
+        reach[module] = seen
+    return [
+        {m} | {o for o in reach[m] if m in reach[o]} for m in reach if m in reach[m]
+    ]
+
+
+def test_no_circles():
+    assert circles(graph()) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})[0] == {*"abc"}
+
+
+CLI = [m for m in modules() if m.startswith("cli.")]
+
+
+@pytest.mark.parametrize("module", CLI)
+def test_commands_parse_and_print(module):
+    edges = graph()[module]
+    others = {m for m in edges if m.startswith("cli")} - CLI_SHARED
+    assert not others, f"{module} reaches into {others}"
+    for name in imports(modules()[module]) if module not in CLI_WORKS else ():
+        assert name.split(".")[0] not in WORKS, f"{module} works with {name}"
+
+
+def test_nothing_builds_on_the_command_line():
+    for module, edges in graph().items():
+        if not module.startswith("cli") and module != "__main__":
+            reached = {m for m in edges if m.startswith("cli")}
+            assert not reached, f"{module} imports {reached}"
 
 
 def test_no_grab_bags():

@@ -104,6 +104,13 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="print errors only")
 
 
+def printer(args: argparse.Namespace) -> Callable[[str], None]:
+    """What tells the user what is about to happen, unless nothing is to be printed."""
+    if args.json or args.quiet:
+        return lambda text: None
+    return lambda text: print(text, flush=True)
+
+
 def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> Any:
     """The configuration that the arguments ask for, checked.
 
@@ -111,48 +118,49 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
       AnojaxError: unknown method, setting or key, value out of range, both of
         `--count` and `--per-image`, or no method or input.
     """
-    from anojax.config import (
-        SynthConfig,
-        field_types,
-        fit,
-        from_dict,
-        parse_value,
-        read_yaml,
-    )
+    from anojax.config import fit, from_dict, nest, parse_value, read_yaml, to_dict
+    from anojax.core import field_types
+    from anojax.data.config import DataConfig
+    from anojax.synthesis.config import SynthConfig, from_request
 
-    values = read_config_file(read_yaml(Path(args.config))) if args.config else {}
-    kinds = field_types(SynthConfig)
+    values: dict[str, Any] = {"data": {}}
+    if args.config:
+        file = read_yaml(Path(args.config))
+        if "request" in file:  # the config.yaml of a run
+            file = to_dict(from_request(file["request"]), differences=True)
+        values |= file
+    kinds = field_types(SynthConfig) | field_types(DataConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
     words |= {"checkpoint", "category", "mask_classes", "frames"}
-    for field in dataclasses.fields(SynthConfig):
-        given = getattr(args, field.name, None)
-        if given is None or field.name in ("methods", "settings", "size"):
+    given = {}
+    for name in kinds:
+        value = getattr(args, name, None)
+        if value is None or name == "size":
             continue
-        if field.name == "normal":
-            given = tuple(given)
-        elif isinstance(given, str) and field.name not in words:
-            given = fit(parse_value(given), kinds[field.name])
-        values[field.name] = given
+        if name == "normal":
+            value = tuple(value)
+        elif isinstance(value, str) and name not in words:
+            value = fit(parse_value(value), kinds[name])
+        given[name] = value
     if args.count is not None and args.per_image is not None:
         raise SettingError("give either --count or --per-image, not both")
     if args.method is not None:
-        values["methods"] = tuple(m for m in args.method.split(",") if m)
+        given["methods"] = tuple(m for m in args.method.split(",") if m)
     if args.size is not None:
-        values["size"] = parse_size(args.size)
-    config = from_dict(SynthConfig, values)
+        given["size"] = parse_size(args.size)
+    given = nest(SynthConfig, given)
+    if not isinstance(values["data"], dict):
+        raise SettingError(f"data is {values['data']!r}; expected key: value")
+    data = values["data"] | given.pop("data", {})
+    config = from_dict(SynthConfig, values | given | {"data": data})
     if not config.methods and need_method:
         raise SettingError("no method given; add --method NAME (see 'anojax list')")
-    if not config.input:
+    if not config.data.input:
         raise SettingError("no images given; add --input DIR")
     if len(set(config.methods)) != len(config.methods):
         raise SettingError(f"--method {','.join(config.methods)} repeats a method")
     settings = method_settings(config.methods, config.settings, args.set)
     return dataclasses.replace(config, settings=settings)
-
-
-def read_config_file(values: dict[str, Any]) -> dict[str, Any]:
-    """The request in a file: a plain one, or the `config.yaml` of a run."""
-    return dict(values.get("request", values))
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -173,17 +181,16 @@ def method_settings(
       SettingError: a value that does not fit its field.
     """
     from anojax import registry
-    from anojax.config import field_types, fit, split_assignment
-    from anojax.core import with_settings
+    from anojax.builders import make_synthesizer
+    from anojax.config import split_assignment
+    from anojax.core import field_types
 
     kinds = {name: field_types(registry.get(name)) for name in methods}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}
     for name, fields in given.items():
         if name not in chosen:
             raise UnknownName(f"settings for '{name}'{did_you_mean(name, methods)}")
-        for field, value in fields.items():
-            value = tuple(value) if isinstance(value, list) else value
-            chosen[name][field] = fit(value, kinds[name].get(field))
+        chosen[name] |= fields
     for assignment in assignments:
         field, value = split_assignment(assignment)
         method, dot, name = field.rpartition(".")
@@ -200,42 +207,10 @@ def method_settings(
                 f"{owner} has no setting '{name}'{did_you_mean(name, known)}"
             )
         for target in targets:
-            chosen[target][name] = fit(value, kinds[target][name])
+            chosen[target][name] = value
     for name, fields in chosen.items():
-        with_settings(registry.get(name)(), **fields)
+        make_synthesizer(name, fields)
     return {name: fields for name, fields in chosen.items() if fields}
-
-
-def start_devices(count: int | None = None) -> list:
-    """Start JAX: all cores as devices, and compiled programs kept between runs.
-
-    Args:
-      count: use that many devices.
-
-    Raises:
-      SettingError: there are fewer devices than asked for.
-    """
-    import os
-
-    import jax
-
-    from anojax.compile_cache import keep_programs
-
-    if count is not None and count < 1:
-        raise SettingError(f"--devices is {count}; give at least 1")
-    # A CPU shows itself as one device per core, unless the user decided otherwise.
-    decided = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not decided:
-        try:
-            wanted = max(os.cpu_count() or 1, count or 1)
-            jax.config.update("jax_num_cpu_devices", wanted)
-        except RuntimeError:
-            pass  # JAX runs already, as in a notebook: take the devices it has
-    keep_programs()
-    devices = jax.local_devices()
-    if count is not None and count > len(devices):
-        raise SettingError(f"--devices is {count}; this machine has {len(devices)}")
-    return devices[:count]
 
 
 def _flag(name: str) -> str:
@@ -243,9 +218,11 @@ def _flag(name: str) -> str:
 
 
 def _help(name: str) -> str:
-    from anojax.config import SynthConfig
+    from anojax.data.config import DataConfig
+    from anojax.synthesis.config import SynthConfig
 
-    field = next(f for f in dataclasses.fields(SynthConfig) if f.name == name)
+    fields = (*dataclasses.fields(SynthConfig), *dataclasses.fields(DataConfig))
+    field = next(f for f in fields if f.name == name)
     return describe_field(field).replace("%", "%%")
 
 

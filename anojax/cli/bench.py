@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 
-from anojax.cli.arguments import add_common, parse_size, start_devices
+from anojax.cli.arguments import add_common, parse_size
 from anojax.errors import SettingError
 
 RANDOM = "learns; timed with random parameters"
@@ -37,8 +37,8 @@ def register(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from anojax import registry
+    from anojax.builders import make_synthesizer
     from anojax.cli.arguments import method_settings
-    from anojax.core import with_settings
 
     # Without names: the networks of methods that learn can be very large.
     methods = tuple(args.method.split(",")) if args.method else registry.untrained()
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             f"--size {args.size} must be at least 1, above 0 and at least 16"
         )
     chosen = method_settings(methods, {}, args.set)
-    synths = [with_settings(registry.get(m)(), **chosen.get(m, {})) for m in methods]
+    synths = [make_synthesizer(m, chosen.get(m, {})) for m in methods]
     rows = list(_rows(args, synths, size))
     if args.json:
         print(json.dumps(rows, indent=1))
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(args, synths, size):
+    from anojax.environment import start_devices
+
     devices = start_devices(args.devices)
     if args.batch_size % len(devices):
         raise SettingError(

@@ -7,7 +7,6 @@ import json
 from anojax.cli.arguments import (
     add_common,
     add_synthesis,
-    start_devices,
     synthesis_config,
 )
 
@@ -32,25 +31,27 @@ def register(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from anojax.cli.learned import load_parameters
-    from anojax.cli.prepare import make_methods
     from anojax.data.check import Finding, check
+    from anojax.environment import start_devices
     from anojax.errors import AnojaxError
+    from anojax.synthesis.learned import load_parameters
+    from anojax.synthesis.prepare import make_methods
 
     config = synthesis_config(args, need_method=False)
     devices = start_devices()
+    data = config.data
     findings = check(
-        config.input,
-        layout=config.layout,
-        normal=config.normal,
-        bits=config.bits,
-        frames=config.frames,
-        mask_classes=config.mask_classes,
-        gray=config.gray,
-        textures=config.textures,
-        foreground=config.foreground,
-        region=config.region,
-        size=config.size,
+        data.input,
+        layout=data.layout,
+        normal=data.normal,
+        bits=data.bits,
+        frames=data.frames,
+        mask_classes=data.mask_classes,
+        gray=data.gray,
+        textures=data.textures,
+        foreground=data.foreground,
+        region=data.region,
+        size=data.shape,
         batch=args.batch_size or max(64, 16 * len(devices)),
     )
     try:

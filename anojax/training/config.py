@@ -8,66 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from anojax.core import check_setting, hp
-from anojax.data.layouts import LAYOUTS
+from anojax.data.config import DataConfig
 from anojax.errors import SettingError
 from anojax.evaluation.detection import MEASURES
 from anojax.training.durations import to_steps
 from anojax.training.loop import Schedule
 from anojax.training.parallel import MeshJit, Pmap, Rules, Strategy
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images to train on."""
-
-    input: str = hp("", "folder of normal images, or of a data set")
-    layout: str = hp("auto", "layout of the input", choices=("auto", *LAYOUTS))
-    normal: tuple[str, ...] = hp(
-        (), "which images below the input are normal, e.g. ['OK/*'], not by a layout"
-    )
-    bits: int | None = hp(
-        None,
-        "depth of the sensor, for files of 16 bits; that of the images when absent",
-        low=8,
-        high=16,
-    )
-    frames: str = hp(
-        "one",
-        "files of several frames: one refuses them, first takes the first",
-        choices=("one", "first"),
-    )
-    mask_classes: str | int | None = hp(
-        None,
-        "which values of masks count, where masks are not binary: '1,2' or '128-255' "
-        "or nonzero",
-    )
-    size: int | tuple[int, int] = hp(
-        256, "side, or height and width, to train at, in pixels", low=16, high=4096
-    )
-    gray: bool = hp(False, "treat all images as single-channel")
-    textures: str | None = hp(
-        None, "folder of texture images; procedural textures when absent"
-    )
-    foreground: str = hp(
-        "auto", "where the object is: auto, none, or a folder of masks"
-    )
-    region: str | None = hp(
-        None, "where a defect may go: a folder of masks, or one mask for all"
-    )
-    ready: str | None = hp(
-        None, "run of 'anojax synth' whose anomalies are used instead of new ones"
-    )
-    exemplars: str | None = hp(
-        None, "folder of real defects with masks, for methods that learn from them"
-    )
-    exemplars_per_defect: int = hp(
-        5, "exemplars of each type, the first by name; the others stay unseen", low=1
-    )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -113,7 +59,7 @@ class TrainConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if field.name not in ("settings", "task", "parts"):
+            if "help" in field.metadata:
                 check_setting("train", field, getattr(self, field.name))
         if self.strategy == "pmap" and (self.sharding or self.model_devices > 1):
             raise SettingError(

@@ -10,9 +10,8 @@ from jaxtyping import UInt8
 
 from anojax.data.stream import Source, Stream
 from anojax.data.testset import TestSet
-from anojax.detector import score_batch
 from anojax.errors import SettingError
-from anojax.evaluation import detection
+from anojax.evaluation.scoring import in_parts, scored
 from anojax.task import Examples, Task, TrainState
 from anojax.training.checkpoint import Checkpoints, save_variables
 from anojax.training.flops import Cost, update_cost
@@ -204,15 +203,10 @@ def detection_scores(task: Task, source: Source, test: TestSet) -> Evaluate:
 
     def evaluate(state):
         variables = detector.calibrate(task.variables(state), images(source))
-        maps, scores = [], []
-        for begin in range(0, len(test.images), 16):
-            part = test.images[begin : begin + 16]
-            found = score_batch(detector, variables, part)
-            maps.extend(np.asarray(found[0]))
-            scores.extend(np.asarray(found[1]).tolist())
-        labels = test.labels.astype(int)
-        result = detection.evaluate(maps, test.masks, scores, labels, test.defects)
-        return result.rows[0].measures
+        shape = test.images.shape[1:3]
+        parts = in_parts(test)
+        with scored(detector, variables, parts, test.defects, shape) as found:
+            return found.result().rows[0].measures
 
     return evaluate
 

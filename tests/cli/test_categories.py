@@ -329,12 +329,12 @@ def test_flags_stand_for_keys(folder, tmp_path):
     config = load(TrainConfig, folder / "c.yaml", args.overrides)
     data = command._with_folders(config, args).data
     assert (data.input, data.exemplars, data.textures) == ("a", "b", "007")
-    assert data.size == 16
+    assert data.size == (16, 16)
 
 
 def test_masks_of_every_category(folder, tmp_path):
     """Folders of masks by category; where only one has an object, others are whole."""
-    from anojax.cli.training_data import read_data
+    from anojax.training.data import read_data
 
     full = np.full((16, 16, 1), 255, np.uint8)
     for number, name in enumerate(LEVELS):

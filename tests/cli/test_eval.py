@@ -14,12 +14,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anojax import registry
 from anojax import task as tasks
 from anojax.cli.__main__ import main
-from anojax.cli.trained import load_trained
 from anojax.data import exemplars
 from anojax.data.records import read_image
 from anojax.data.testfolder import find_test_images
 from anojax.errors import AnojaxError
 from anojax.training.checkpoint import load_variables, save_variables
+from anojax.training.trained import load_trained
 
 for _folder in ("training", "data"):
     sys.path.insert(0, str(Path(__file__).parents[1] / _folder))

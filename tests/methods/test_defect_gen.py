@@ -392,12 +392,12 @@ def test_from_exemplars_to_new_images(config, folder, tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_is_said(config, tmp_path, words, says):
-    from anojax.cli.train import _method
-    from anojax.cli.training_data import read_data
+    from anojax.builders import make_synthesizer
+    from anojax.training.data import read_data
 
     asked = load(TrainConfig, config, words)
     with pytest.raises(AnojaxError, match=says):
-        read_data(asked, _method(asked)[0])
+        read_data(asked, make_synthesizer(asked.method, asked.settings))
 
 
 def test_configurations():

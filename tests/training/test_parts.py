@@ -11,8 +11,6 @@ import yaml
 from toy_task import Stripe, StripeTask, source
 
 from anojax.cli.__main__ import main
-from anojax.cli.parts import read_parts
-from anojax.cli.trained import load_trained
 from anojax.data.files import encode_png
 from anojax.data.stream import Stream
 from anojax.detector import score_batch
@@ -24,8 +22,10 @@ from anojax.task import Examples, Part
 from anojax.training import checkpoint
 from anojax.training.loop import Schedule
 from anojax.training.parallel import Pmap
+from anojax.training.parts import read_parts
 from anojax.training.run import CHECKPOINTS, MODEL, train
 from anojax.training.start import starting_point
+from anojax.training.trained import load_trained
 from anojax.types import Bank, Inputs
 
 LEVEL = {"params": {"level": np.linspace(0.1, 1, 16, dtype=np.float32)}}

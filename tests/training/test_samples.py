@@ -15,7 +15,6 @@ from PIL import Image
 from toy_task import Stripe, StripeTask, images, source
 
 import anojax
-from anojax.cli.sample_sheet import sample_sheets
 from anojax.core import Synthesizer
 from anojax.errors import SettingError
 from anojax.ops.blend import local_synthesis
@@ -27,6 +26,7 @@ from anojax.training import metrics_log
 from anojax.training.loop import Schedule
 from anojax.training.parallel import Pmap
 from anojax.training.run import synthesizer_params, train
+from anojax.training.sample_sheets import sample_sheets
 from anojax.types import Inputs
 
 SEED, COUNT, STEPS = 7, 5, 10

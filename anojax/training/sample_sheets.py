@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import anojax
+from anojax.batching import batch
 from anojax.data.files import make_folder
 from anojax.data.stream import Source
 from anojax.errors import SettingError
@@ -51,9 +51,7 @@ def sample_sheets(
 
     def sample(state):
         inputs = _first_inputs(source, count)
-        run = anojax.batch(
-            task.synth, bank=bank, uint8=True, devices=jax.local_devices()[:1]
-        )
+        run = batch(task.synth, bank=bank, uint8=True, devices=jax.local_devices()[:1])
         ids = np.arange(count)
         made = jax.device_get(run(synthesizer_params(task, state), seed, ids, inputs))
         masks = None if (made.mask > 0).all() else list(made.mask)

@@ -4,9 +4,13 @@ training run of the same method taught."""
 from dataclasses import dataclass
 from pathlib import Path
 
-from anojax.errors import CheckpointError, SettingError
+from anojax import task as tasks
+from anojax.errors import CheckpointError, DataError, SettingError
 from anojax.task import Part, Task
+from anojax.training.checkpoint import load_params, unflatten
+from anojax.training.trained import load_run
 from anojax.types import PyTree
+from anojax.weights.load import pretrained
 
 PRETRAINED, RANDOM = "pretrained", "random"
 
@@ -56,9 +60,6 @@ def _read(task: Task, name: str, part: Part, asked: dict[str, str]) -> Given:
 
 
 def _backbone(name: str, network: str, where: str) -> Given:
-    from anojax.errors import DataError
-    from anojax.weights.load import pretrained
-
     if where == RANDOM:
         return Given(None, f"{network} with random weights, not pretrained")
     try:
@@ -71,10 +72,6 @@ def _backbone(name: str, network: str, where: str) -> Given:
 
 
 def _run(task: Task, stage: str, where: str) -> Given:
-    from anojax import task as tasks
-    from anojax.cli.trained import load_run
-    from anojax.training.checkpoint import load_params, unflatten
-
     run = load_run(Path(where))
     found = tasks.get(run.config.method, run.config.stage)
     if (run.config.method, found.stage) != (task.name, stage):

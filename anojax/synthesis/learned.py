@@ -9,13 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from anojax import registry
 from anojax import task as tasks
-from anojax.cli.arguments import start_devices
-from anojax.config import SynthConfig
-from anojax.core import Card, Synthesizer, with_settings
+from anojax.builders import make_synthesizer
+from anojax.core import Card, Synthesizer
 from anojax.data.categories import Categories, listed_in
+from anojax.environment import start_devices
 from anojax.errors import CheckpointError, DataError, SettingError
+from anojax.synthesis.config import SynthConfig
+from anojax.training.checkpoint import arrange, load_params
+from anojax.training.trained import load_run
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -77,8 +79,6 @@ class Learned(Synthesizer):
           CheckpointError: these settings or inputs need parameters of other shapes, or
             a network that another stage of training teaches.
         """
-        from anojax.training.checkpoint import arrange
-
         template = jax.eval_shape(self.base.init, key, inputs)
         given = self.parameters
         taught = {name.split("/")[0] for name in given.arrays}
@@ -121,9 +121,6 @@ def load_parameters(
         return config, None
     # The number of devices can no longer be chosen once a checkpoint has been read.
     start_devices(devices)
-    from anojax.cli.trained import load_run
-    from anojax.training.checkpoint import load_params
-
     run = load_run(config.checkpoint)
     name = run.config.method
     if name not in config.methods:
@@ -193,7 +190,7 @@ def check_channels(parameters: Parameters | None, image, first, path: Path) -> N
 
 
 def _as_set(config: SynthConfig, name: str) -> Synthesizer:
-    return with_settings(registry.get(name)(), **config.settings.get(name, {}))
+    return make_synthesizer(name, config.settings.get(name, {}))
 
 
 def _untrained(method: str) -> str:

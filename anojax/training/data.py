@@ -14,11 +14,10 @@ import jax
 import numpy as np
 
 from anojax import task as tasks
-from anojax.cli.prepare import Prepared, prepare
-from anojax.config import SynthConfig
 from anojax.core import Synthesizer, with_settings
 from anojax.data import categories, exemplars, folders
 from anojax.data.categories import Categories
+from anojax.data.dataset import Dataset, open_dataset
 from anojax.data.masks import parse_classes
 from anojax.data.reading import Reading
 from anojax.data.ready import read_run
@@ -104,30 +103,32 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     known = _categories(config, synth, sources)
     if known is not None:
         synth = with_settings(synth, classes=len(known.names))
-    jobs = [_job(config, synth, known, one, len(sources) > 1) for one in sources]
-    channels = jobs[0].first.shape[-1]
+    region = None if config.data.region is None else 0
+    synth.check(Inputs(image=0, source=0, label=0, region=region))
+    sets = [_open(config, known, one, len(sources) > 1) for one in sources]
+    channels = sets[0].first.shape[-1]
     test = None
     if config.eval_every is not None:
-        if len(jobs) > 1:
+        if len(sets) > 1:
             raise SettingError(
                 "a detector is measured on one category; leave eval_every out, or give "
                 "one category as data.input"
             )
         gray = config.data.gray
-        how = dataclasses.replace(_reading(config), bits=jobs[0].plan.bits)
+        how = dataclasses.replace(_reading(config), bits=sets[0].reading.bits)
         test = read_test_set(
-            jobs[0].source.test, config.data.shape, gray=gray, reading=how
+            sets[0].source.test, config.data.shape, gray=gray, reading=how
         )
     height, width = config.data.shape
-    count = sum(len(job.plan.images) for job in jobs)
+    count = sum(len(one.images) for one in sets)
     words = f"{count} in {config.data.input}, {height} x {width}"
     if known is not None:
-        words += f", of {', '.join(job.category for job in jobs)}"
+        words += f", of {', '.join(one.category for one in sets)}"
     if "texture" in synth.needs:
         words += f"; textures: {config.data.textures or 'procedural'}"
     return TrainingData(
-        source=_source(jobs, height * width, channels),
-        bank=_bank(synth, jobs, channels),
+        source=_source(sets, height * width, channels),
+        bank=_bank(synth, sets, channels),
         test=test,
         words=words,
         synth=synth,
@@ -137,21 +138,26 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 
 def _sources(config: TrainConfig, synth: Synthesizer) -> tuple[folders.Source, ...]:
     """The category to learn, or all of them where the method can tell them apart."""
-    where, layout = config.data.input, config.data.layout
-    chosen = {
-        "normal": config.data.normal,
-        "classes": parse_classes(config.data.mask_classes),
-    }
-    if _tells_apart(synth):
-        return folders.discover_all(where, layout, **chosen)
-    return (folders.discover(where, layout, **chosen),)
+    data = config.data
+    chosen = {"normal": data.normal, "classes": parse_classes(data.mask_classes)}
+    if not _tells_apart(synth):
+        found = (folders.discover(data.input, data.layout, **chosen),)
+    else:
+        found = folders.discover_all(data.input, data.layout, **chosen)
+    if data.category is None:
+        return found
+    if len(found) > 1:
+        raise SettingError(
+            f"data.category is '{data.category}', but {data.input} holds "
+            f"{len(found)} categories; leave it out, or give one as data.input"
+        )
+    return (dataclasses.replace(found[0], category=data.category),)
 
 
 def _reading(config: TrainConfig) -> Reading:
-    """How images and masks are read that no plan reads; without the depth."""
+    """How images and masks are read that no data set reads; without the depth."""
     data = config.data
-    classes = parse_classes(data.mask_classes)
-    return Reading(frames=data.frames, classes=classes)
+    return Reading(frames=data.frames, classes=parse_classes(data.mask_classes))
 
 
 def _tells_apart(synth: Synthesizer) -> bool:
@@ -200,43 +206,24 @@ def _channels(config: TrainConfig, sources: Sequence[folders.Source]) -> int:
     return max(array.shape[-1] for array in first)
 
 
-def _job(
-    config: TrainConfig,
-    synth: Synthesizer,
-    known: Categories | None,
-    source: folders.Source,
-    several: bool,
-) -> Prepared:
+def _open(
+    config: TrainConfig, known: Categories | None, source: folders.Source, several: bool
+) -> Dataset:
     """The images of one category."""
     data = config.data
-    same = {f.name for f in dataclasses.fields(SynthConfig)}
-    values = {
-        f.name: getattr(data, f.name)
-        for f in dataclasses.fields(data)
-        if f.name in same
-    }
-    values["size"] = data.shape
     if several:
-        values["input"] = str(source.root)
-        for name in ("foreground", "region"):
-            values[name] = _own_masks(getattr(data, name), source.category)
-    settings = dict(config.settings)
-    if known is not None:
-        settings["classes"] = synth.classes
-    asked = SynthConfig(
-        methods=(config.method,),
-        seed=config.seed,
-        settings={config.method: settings},
-        **values,
-    )
-    return prepare(asked, known=known)
+        own = {
+            n: _own_masks(getattr(data, n), source) for n in ("foreground", "region")
+        }
+        data = dataclasses.replace(data, input=str(source.root), **own)
+    return open_dataset(data, seed=config.seed, source=source, known=known)
 
 
-def _own_masks(where: str | None, category: str) -> str | None:
+def _own_masks(where: str | None, source: folders.Source) -> str | None:
     """A category's folder of masks; a file, or no folder at all, is for all of them."""
     if where in (None, "auto", "none") or Path(where).expanduser().is_file():
         return where
-    own = Path(where).expanduser() / category
+    own = Path(where).expanduser() / source.category
     if not own.is_dir():
         raise DataError(
             f"there is no folder {own}; with several categories, the masks of each are "
@@ -245,14 +232,14 @@ def _own_masks(where: str | None, category: str) -> str | None:
     return str(own)
 
 
-def _bank(synth: Synthesizer, jobs: Sequence[Prepared], channels: int) -> Bank | None:
-    if "normal" in synth.needs and len(jobs) > 1:
+def _bank(synth: Synthesizer, sets: Sequence[Dataset], channels: int) -> Bank | None:
+    if "normal" in synth.needs and len(sets) > 1:
         raise SettingError(
             f"{synth.name} takes from other normal images, which is not there for "
             "several categories; give one as data.input"
         )
     need = next((n for n in synth.needs if n in ("texture", "normal")), None)
-    return None if need is None else jobs[0].plan.bank(need, channels)
+    return None if need is None else sets[0].bank(need, channels)
 
 
 def _ready(config: TrainConfig, synth: Synthesizer) -> TrainingData:
@@ -313,25 +300,24 @@ def _for_types(synth: Synthesizer, kinds: tuple[str, ...], config) -> Synthesize
     return with_settings(synth, defects=len(kinds))
 
 
-def _source(jobs: Sequence[Prepared], pixels: int, channels: int) -> Source:
+def _source(sets: Sequence[Dataset], pixels: int, channels: int) -> Source:
     """All images: decoded once where memory allows, else when asked for."""
-    plans = [job.plan for job in jobs]
-    places = [(plan, i) for plan in plans for i in range(len(plan.images))]
+    places = [(one, i) for one in sets for i in range(len(one.images))]
     # One structure for all: where one category has foregrounds, others are all object.
-    masked = len(plans) > 1 and any(p.load(0).foreground is not None for p in plans)
+    masked = len(sets) > 1 and any(s.load(0).foreground is not None for s in sets)
 
     def load(index: int) -> Inputs:
-        plan, number = places[index]
-        one = plan.load(number)
+        mine, number = places[index]
+        one = mine.load(number)
         if one.image.shape[-1] != channels:
             raise DataError(
-                f"{plan.images[number]} has {one.image.shape[-1]} channels, the first "
+                f"{mine.images[number]} has {one.image.shape[-1]} channels, the first "
                 f"image has {channels}; add 'data.gray: true' or sort them apart"
             )
         foreground = one.foreground
         if foreground is None and masked:
             foreground = np.ones((*one.image.shape[:2], 1), np.uint8)
-        label = None if plan.label is None else np.int32(plan.label)
+        label = None if mine.label is None else np.int32(mine.label)
         return Inputs(one.image, foreground, one.region, label=label)
 
     count = len(places)

@@ -1,36 +1,36 @@
 """A request in words: for the screen before the work, and for the report after it."""
 
-from anojax.cli.learned import Parameters
-from anojax.cli.prepare import Prepared
 from anojax.core import settings
+from anojax.synthesis.learned import Parameters
+from anojax.synthesis.prepare import Prepared
 
 
 def describe(job: Prepared) -> str:
     """The plan in a few lines, printed before the work."""
-    config, plan = job.config, job.plan
-    height, width, channels = job.first.shape
+    config, data, plan = job.config, job.data, job.plan
+    height, width, channels = data.first.shape
     kind = "gray" if channels == 1 else "color"
-    bits = 8 * job.first.dtype.itemsize
+    bits = 8 * data.first.dtype.itemsize
     each = (
         f"{config.per_image} per image and method"
         if config.count is None
         else f"{config.count} per method"
     )
-    out = "own resolution" if config.native else "{} x {}".format(*config.size)
+    out = "own resolution" if config.native else "{} x {}".format(*data.config.shape)
     lines = [
-        f"images    {len(plan.images)} in {config.input} "
-        f"({job.source.layout} layout, category {job.category}; the first is "
+        f"images      {len(plan.images)} in {data.config.input} "
+        f"({data.source.layout} layout, category {data.category}; the first is "
         f"{width} x {height}, {kind}, {bits} bits)",
         f"methods     {', '.join(config.methods)}",
         f"settings    {_settings_words(job)}",
-        f"foreground  {job.foreground}",
-        f"region      {config.region or 'anywhere'}",
+        f"foreground  {data.foreground}",
+        f"region      {data.config.region or 'anywhere'}",
     ]
-    if job.depth:
-        lines.append(f"depth       {job.depth}")
-    lines += [f"note        {note}" for note in job.source.notes]
+    if data.depth:
+        lines.append(f"depth       {data.depth}")
+    lines += [f"note        {note}" for note in data.source.notes]
     if any("texture" in synth.needs for synth in plan.methods):
-        lines.append(f"textures    {config.textures or 'procedural'}")
+        lines.append(f"textures    {data.config.textures or 'procedural'}")
     if job.parameters is not None:
         words = _checkpoint_words(job.parameters, config.checkpoint)
         lines.append(f"checkpoint  {words}")
@@ -62,12 +62,12 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
         learned = {"checkpoint": _checkpoint_words(job.parameters, folder)}
     return {
         "images made": f"{written} from {len(job.plan.images)} normal images",
-        "input": job.resolved["request"]["input"],
+        "input": str(job.config.data.absolute().input),
         "methods": ", ".join(job.config.methods),
         "settings": _settings_words(job),
-        "foreground": job.foreground,
-        **({"depth": job.depth} if job.depth else {}),
-        **({"left out": "; ".join(job.source.notes)} if job.source.notes else {}),
+        "foreground": job.data.foreground,
+        **({"depth": job.data.depth} if job.data.depth else {}),
+        **({"left out": "; ".join(notes)} if (notes := job.data.source.notes) else {}),
         "seed": str(job.config.seed),
         **learned,
         "note": "test images are made from the normal images in train/good; to "

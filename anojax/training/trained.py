@@ -8,9 +8,11 @@ import numpy as np
 from flax.errors import FlaxError
 
 from anojax import task as tasks
-from anojax.cli.prepare import make_methods
-from anojax.cli.train import CONFIG, make_task
-from anojax.config import SynthConfig, from_dict, read_yaml
+from anojax.builders import make_synthesizer, make_task
+from anojax.config import from_dict, read_yaml
+from anojax.data import exemplars
+from anojax.data.folders import find_images
+from anojax.data.manifest import CONFIG
 from anojax.detector import Detector
 from anojax.errors import AnojaxError, CheckpointError, RunError, SettingError
 from anojax.task import Task
@@ -84,13 +86,9 @@ def load_trained(folder: str | Path) -> Trained:
     """
     run = load_run(folder)
     config = run.config
-    synth_config = from_dict(
-        SynthConfig,
-        {"methods": [config.method], "settings": {config.method: config.settings}},
-    )
-    (synth,) = make_methods(synth_config)
+    synth = make_synthesizer(config.method, config.settings)
     # Steps belong to the schedule of training; no detector depends on them.
-    task = make_task(tasks.get(config.method, config.stage), synth, 1, config)
+    task = make_task(tasks.get(config.method, config.stage), synth, 1, config.task)
     detector = task.detector()
     if detector is None:
         raise SettingError(f"{task.name} trains no detector; there is nothing to score")
@@ -126,3 +124,61 @@ def _config(folder: Path) -> TrainConfig:
             "--output' made"
         )
     return from_dict(TrainConfig, request)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run and all runs that it builds on have learned from."""
+
+    files: dict[str, str]
+    """Hash of a file's content -> where it was."""
+    gone: tuple[str, ...]
+    """Of runs that are not there any more, one sentence each."""
+
+
+def seen(folder: str | Path) -> Seen:
+    """What a training run has seen: exemplars, its own and those of every run that it
+    goes on from, begins with, takes networks from or was synthesized with; and images
+    of texture folders.
+
+    Raises:
+      AnojaxError: a configuration or a list on the way cannot be read.
+    """
+    found, gone, known, ahead = {}, [], set(), [Path(folder)]
+    while ahead:
+        run = ahead.pop().expanduser().resolve()
+        if run in known:
+            continue
+        known.add(run)
+        if not (run / CONFIG).is_file():
+            gone.append(
+                f"{run} is gone, on which the run builds; whether it has learned from "
+                "these images is not known"
+            )
+            continue
+        found |= exemplars.listed_in(run)
+        request = read_yaml(run / CONFIG).get("request") or {}
+        data = request.get("data") or {}
+        # A run of version 0.1.0 has its textures beside the method.
+        textures = data.get("textures", request.get("textures"))
+        if textures is not None:
+            found |= _textures(Path(textures), gone)
+        before = [request.get(name) for name in ("resume", "init_from", "checkpoint")]
+        before.append(data.get("ready"))
+        # A part may also be a file, or the name of a network.
+        runs = (
+            Path(where).expanduser() for where in (request.get("parts") or {}).values()
+        )
+        ahead += [Path(name) for name in before if name]
+        ahead += [where for where in runs if (where / CONFIG).is_file()]
+    return Seen(found, tuple(gone))
+
+
+def _textures(folder: Path, gone: list[str]) -> dict[str, str]:
+    if not folder.is_dir():
+        gone.append(
+            f"{folder} is gone, where the run took textures from; whether these images "
+            "were among them is not known"
+        )
+        return {}
+    return {exemplars.digest(path): str(path) for path in find_images(folder)}

@@ -1,0 +1,91 @@
+"""Which images to work on: the one block `data` of every configuration."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from anojax.core import check_setting, hp
+from anojax.data.layouts import LAYOUTS
+from anojax.errors import SettingError
+
+PATHS = ("input", "textures", "foreground", "region", "ready", "exemplars")
+"""Fields that may name a file or a folder."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how large, and what belongs to them."""
+
+    input: str = hp("", "folder of normal images, or of a data set")
+    layout: str = hp("auto", "layout of the input", choices=("auto", *LAYOUTS))
+    normal: tuple[str, ...] = hp(
+        (), "which images below the input are normal, e.g. 'OK/*', instead of a layout"
+    )
+    bits: int | None = hp(
+        None,
+        "depth of the sensor, for files of 16 bits; that of the images when absent",
+        low=8,
+        high=16,
+    )
+    frames: str = hp(
+        "one",
+        "files of several frames: one refuses them, first takes the first",
+        choices=("one", "first"),
+    )
+    mask_classes: str | int | None = hp(
+        None,
+        "which values of masks count, where masks are not binary: 1,2 or 128-255 or "
+        "nonzero",
+    )
+    category: str | None = hp(
+        None, "what the images show, by name; the name of their folder when absent"
+    )
+    size: int | tuple[int, int] = hp(
+        (256, 256),
+        "side, or height and width, to work at, in pixels",
+        low=16,
+        high=4096,
+    )
+    gray: bool = hp(False, "treat all images as single-channel")
+    textures: str | None = hp(
+        None, "folder of texture images; procedural textures when absent"
+    )
+    foreground: str = hp(
+        "auto", "where the object is: auto, none, or a folder of masks"
+    )
+    region: str | None = hp(
+        None, "where a defect may go: a folder of masks, or one mask for all"
+    )
+    ready: str | None = hp(
+        None, "run of 'anojax synth' whose anomalies are used instead of new ones"
+    )
+    exemplars: str | None = hp(
+        None, "folder of real defects with masks, for methods that learn from them"
+    )
+    exemplars_per_defect: int = hp(
+        5, "exemplars of each type, the first by name; the others stay unseen", low=1
+    )
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_setting("data", field, getattr(self, field.name))
+        # Two numbers in every case, so that equal sizes are equal configurations.
+        object.__setattr__(self, "size", self.shape)
+        # It names a folder of the output.
+        name = self.category
+        if name is not None and (name in ("", ".", "..") or {"/", "\\"} & set(name)):
+            raise SettingError(f"category is '{name}'; give a name, not a path")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    def absolute(self) -> "DataConfig":
+        """The same, to be read again from any working folder."""
+        changes = {}
+        for name in PATHS:
+            value = getattr(self, name)
+            if value not in (None, "", "auto", "none"):
+                changes[name] = str(Path(value).expanduser().resolve())
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,241 @@
+"""A data set as methods and trainings see it: the images of one category at working
+size, with what belongs to each (foreground, region, label) and the banks beside them.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anojax.data import folders, foregrounds, reading, textures
+from anojax.data.categories import Categories
+from anojax.data.config import DataConfig
+from anojax.data.files import Pixels
+from anojax.data.folders import Source
+from anojax.data.mask_files import mask_files
+from anojax.data.masks import Classes, parse_classes
+from anojax.data.pipeline import Loaded
+from anojax.data.reading import Reading
+from anojax.errors import DataError
+from anojax.types import Bank
+
+BANK_IMAGES = 512
+BANK_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The normal images of one category, checked and ready to be read."""
+
+    config: DataConfig
+    source: Source
+    images: tuple[Path, ...]
+    """In natural order of their names."""
+    foreground: str
+    """Where the object is, in words."""
+    depth: str
+    """How many bits of a file are the sensor's, in words; empty for 8."""
+    reading: Reading
+    """How the files are read."""
+    load: Callable[[int], Loaded] = dataclasses.field(repr=False)
+    """Reads image number i at working size; raises `DataError` if it cannot be used."""
+    bank: Callable[[str, int], Bank] = dataclasses.field(repr=False)
+    """The images that a need ("texture", "normal") draws from, by channels."""
+    first: Pixels = dataclasses.field(repr=False)
+    """The first readable image, in its own resolution."""
+    label: int | None
+    """Number of the category, for methods that tell categories apart."""
+
+    @property
+    def category(self) -> str:
+        return self.source.category
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images at working size."""
+        return (*self.config.shape, self.first.shape[-1])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """By which a run knows its images again: their number, and a hash of names."""
+        root = self.source.root
+        names = "\n".join(path.relative_to(root).as_posix() for path in self.images)
+        found = hashlib.sha256(names.encode()).hexdigest()[:16]
+        return {"count": len(self.images), "names_sha256": found}
+
+    def fill_banks(self, needs: Iterable[str]) -> None:
+        """Read what methods with these needs draw from, before anything is written.
+
+        Raises:
+          DataError: a texture cannot be read.
+        """
+        for need in set(needs) & {"texture", "normal"}:
+            self.bank(need, self.first.shape[-1])
+
+    def check_all(self) -> None:
+        """Read every image.
+
+        Raises:
+          DataError: about the first that cannot be used.
+        """
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(self.load, range(len(self.images))):
+                pass
+
+
+def open_dataset(
+    config: DataConfig,
+    *,
+    seed: int = 0,
+    source: Source | None = None,
+    known: Categories | None = None,
+) -> Dataset:
+    """Find the images of a category and what belongs to them.
+
+    Args:
+      config: which images.
+      seed: of procedural textures.
+      source: the category, where it is one of several that were found already.
+      known: the categories that a method tells apart, if it does.
+
+    Raises:
+      DataError: a folder is missing or empty, it holds several categories, no image can
+        be used, or the network does not know the category.
+    """
+    classes = parse_classes(config.mask_classes)
+    if source is None:
+        source = folders.discover(
+            config.input, layout=config.layout, normal=config.normal, classes=classes
+        )
+        if config.category is not None:
+            source = dataclasses.replace(source, category=config.category)
+    label = None if known is None else known.label(source.category)
+    images, size = tuple(source.paths), config.shape
+    depth = reading.depth(images, config.bits, config.frames)
+    how = _reading(config, known, depth.bits, classes)
+    if config.textures is not None:
+        folders.find_images(config.textures)
+    region = None
+    if config.region is not None:
+        region = mask_files(config.region, images, source.root, "region", classes)
+    foreground, decision = _foreground(config, source, how)
+
+    def load(index: int) -> Loaded:
+        path = images[index]
+        array = how.image(path)
+        small, where = how.small(path, array, size), None
+        if region is not None:
+            where = region.read_at(path, array.shape[:2], size)
+        object_ = foreground(path, array, small)
+        if where is not None and object_ is not None and not (where & object_).any():
+            raise DataError(f"{path}: its region and its foreground do not overlap")
+        return Loaded(small, object_, where)
+
+    return Dataset(
+        config=config,
+        source=source,
+        images=images,
+        foreground=decision,
+        depth=depth.sentence,
+        reading=how,
+        load=load,
+        bank=_banks(config, how, images, foreground, seed),
+        first=_first_usable(config, how, images, load),
+        label=label,
+    )
+
+
+def _reading(
+    config: DataConfig, known: Categories | None, bits: int, classes: Classes | None
+) -> Reading:
+    """How files are read: as they are, gray if that is requested, or in color where
+    the network learned gray categories beside colored ones."""
+    in_color = known is not None and known.channels == 3
+    gray = True if config.gray else False if in_color else None
+    return Reading(gray, bits, config.frames, classes)
+
+
+def _first_usable(config, how: Reading, images: tuple[Path, ...], load) -> Pixels:
+    """The first image that can be used, as its file holds it."""
+    reasons = []
+    for index, path in enumerate(images):
+        try:
+            load(index)
+            return how.image(path)
+        except DataError as error:
+            reasons.append(str(error))
+    raise DataError(
+        f"none of the {len(images)} images in {config.input} can be used: {reasons[0]}"
+    )
+
+
+def _foreground(config: DataConfig, source: Source, how: Reading):
+    """The reader of foregrounds, and the decision in words."""
+    decision = foregrounds.foregrounds(
+        source.paths, config.foreground, root=source.root, reading=how
+    )
+
+    def read(path, array, small):
+        if decision.masks is not None:
+            return decision.masks.read_at(path, array.shape[:2], config.shape)
+        mask = decision(small)
+        if mask is not None and not mask.any():
+            raise DataError(
+                f"no object was found in {path}; give masks with "
+                "--foreground DIR, or use --foreground none"
+            )
+        return mask
+
+    return read, decision.sentence
+
+
+def _banks(
+    config, how: Reading, images, foreground, seed
+) -> Callable[[str, int], Bank]:
+    """The banks of textures and of normal images, each made when first needed."""
+
+    @cache
+    def bank(need: str, channels: int) -> Bank:
+        if need == "texture":
+            return Bank(
+                textures.texture_bank(
+                    config.textures, size=config.shape, channels=channels, seed=seed
+                )
+            )
+        return _normal_bank(config.shape, how, images, foreground, channels)
+
+    return bank
+
+
+def _normal_bank(size, how: Reading, paths, foreground, channels: int) -> Bank:
+    """Normal images spread evenly over all of them, as many as memory allows."""
+    height, width = size
+    room = BANK_BYTES // (height * width * (channels + 1))
+    most = max(2, min(BANK_IMAGES, room))
+    picks = np.linspace(0, len(paths) - 1, min(most, len(paths))).round()
+
+    def load(index: int) -> Loaded | None:
+        path = paths[index]
+        try:
+            array = how.image(path)
+            if array.shape[-1] != channels:
+                return None
+            small = how.small(path, array, size)
+            return Loaded(small, foreground(path, array, small))
+        except DataError:
+            return None  # reported when its own turn comes
+
+    with ThreadPoolExecutor() as pool:
+        loaded = [one for one in pool.map(load, sorted(set(map(int, picks)))) if one]
+    if not loaded:
+        raise DataError(f"no normal image with {channels} channels for the bank")
+    images = np.stack([one.image for one in loaded])
+    if loaded[0].foreground is None:
+        return Bank(images)
+    return Bank(images, np.stack([one.foreground for one in loaded]))

@@ -1,0 +1,1 @@
+"""From a request to a data set of synthetic defects: checked, written, verified."""

@@ -1,0 +1,92 @@
+"""What a run of synthesis is asked for; the schema of its `config.yaml`."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from anojax.config import from_dict, nest
+from anojax.core import check_setting, hp
+from anojax.data.config import DataConfig
+from anojax.errors import SettingError
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthConfig:
+    """Everything that decides the pixels of a run."""
+
+    data: DataConfig = DataConfig()
+    methods: tuple[str, ...] = hp((), "methods to use")
+    seed: int = hp(0, "seed of the run", low=0, high=2**63 - 1)
+    per_image: int = hp(1, "images per normal image, for each method", low=1)
+    count: int | None = hp(
+        None, "images per method, going round the normal images", low=1
+    )
+    severity: float | None = hp(
+        None, "opacity of the defect; 0 changes nothing", low=0.0, high=1.0
+    )
+    area: float | None = hp(
+        None, "size of the defect, as a fraction of the foreground", low=1e-6, high=1.0
+    )
+    defects: int | None = hp(None, "number of defects per image", low=1)
+    aspect: float | None = hp(
+        None, "width of a defect divided by its height", low=0.01, high=100.0
+    )
+    angle_deg: float | None = hp(
+        None,
+        "rotation of the defect in degrees, counter-clockwise",
+        low=-360.0,
+        high=360.0,
+    )
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Hyper-parameters by method, those that differ from the defaults."""
+    checkpoint: str | None = hp(
+        None, "training run whose method synthesizes with what it has learned"
+    )
+    native: bool = hp(False, "write at each image's own resolution and bit depth")
+    min_contrast: float = hp(
+        1.0,
+        "least mean change under a mask, in gray levels of 255; fainter images are "
+        "drawn again, and left out in the end",
+        low=0.0,
+        high=255.0,
+    )
+    keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
+    format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if "help" in field.metadata:
+                check_setting("synth", field, getattr(self, field.name))
+        for name, what in (
+            ("ready", "makes new anomalies"),
+            ("exemplars", "works on normal images"),
+        ):
+            if getattr(self.data, name) is not None:
+                raise SettingError(
+                    f"data.{name} is for training, and synthesis {what}; leave it out"
+                )
+
+    def controls(self) -> dict[str, float]:
+        """The controls that are requested, by their names in `anojax.Controls`."""
+        angle = None if self.angle_deg is None else math.radians(self.angle_deg)
+        requested = {
+            "severity": self.severity,
+            "area": self.area,
+            "count": self.defects,
+            "aspect": self.aspect,
+            "angle": angle,
+        }
+        return {name: float(v) for name, v in requested.items() if v is not None}
+
+
+def from_request(request: Mapping[str, Any]) -> SynthConfig:
+    """The `request:` of a run's `config.yaml`, also of a run of version 0.1.0: its block
+    had no `data`, files had 16 bits, and of several frames the first was taken.
+
+    Raises:
+      AnojaxError: a key or value that this version does not know.
+    """
+    if "data" not in request:
+        request = nest(SynthConfig, {"bits": 16, "frames": "first"} | dict(request))
+    return from_dict(SynthConfig, request)

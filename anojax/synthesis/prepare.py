@@ -1,0 +1,158 @@
+"""From a request to a plan: every mistake is found here, before any device works."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import anojax
+from anojax.builders import make_synthesizer
+from anojax.config import digest, to_dict
+from anojax.core import Synthesizer, settings
+from anojax.data.dataset import Dataset, open_dataset
+from anojax.data.pipeline import Loaded, Plan
+from anojax.data.visible import RULE
+from anojax.environment import versions
+from anojax.errors import DataError, SettingError
+from anojax.synthesis.config import SynthConfig
+from anojax.synthesis.learned import Parameters, check_channels, with_parameters
+from anojax.types import Controls, Inputs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with everything that follows from it."""
+
+    config: SynthConfig
+    methods: tuple[Synthesizer, ...]
+    """As they are set; those of the plan may have learned parameters."""
+    data: Dataset
+    plan: Plan
+    parameters: Parameters | None
+    """Of the method that learns, if there is one."""
+    resolved: dict[str, Any]
+    """What goes into config.yaml."""
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], ...]:
+        """Hyper-parameters, controls and checkpoint of each method, for the manifest."""
+        controls = self.config.controls()
+        return tuple(
+            settings(synth) | controls | self._learned(synth) for synth in self.methods
+        )
+
+    def _learned(self, synth: Synthesizer) -> dict[str, Any]:
+        if self.parameters is None or self.parameters.method != synth.name:
+            return {}
+        facts = {"checkpoint": self.parameters.sha256}
+        if "label" in synth.needs:
+            facts |= {"category": self.data.category, "label": self.data.label}
+        return facts
+
+    def fill_banks(self) -> None:
+        """Read what the methods draw from before anything is written.
+
+        Raises:
+          DataError: a texture cannot be read.
+        """
+        self.data.fill_banks(n for synth in self.plan.methods for n in synth.needs)
+
+
+def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepared:
+    """Check a request against the methods and the images.
+
+    Args:
+      config: the request.
+      parameters: of the method that learns; see `load_parameters`.
+
+    Raises:
+      AnojaxError: a method cannot support a control, a folder is missing or empty, no
+        image can be read, severity 0 would leave every image unchanged, the
+        parameters do not fit, or a network does not know the images' category.
+    """
+    methods = make_methods(config)
+    known = None if parameters is None else parameters.categories
+    asking = next((synth.name for synth in methods if "label" in synth.needs), None)
+    if asking is not None and known is None:
+        raise DataError(
+            f"{asking} tells categories apart with these settings, and nothing says "
+            "which it knows; train it on a data set of several, or leave the setting "
+            "classes out"
+        )
+    data = open_dataset(
+        config.data, seed=config.seed, known=None if asking is None else known
+    )
+
+    def load(index: int) -> Loaded:
+        loaded = data.load(index)
+        check_channels(parameters, loaded.image, data.first, data.images[index])
+        return loaded
+
+    plan = Plan(
+        methods=tuple(with_parameters(s, parameters, data.shape) for s in methods),
+        images=data.images,
+        seed=config.seed,
+        load=load,
+        bank=data.bank,
+        controls=Controls(**config.controls()),
+        per_image=config.per_image,
+        count=config.count,
+        keep_empty=config.keep_empty,
+        label=data.label,
+        native=(lambda i: data.reading.image(data.images[i]))
+        if config.native
+        else None,
+        min_contrast=config.min_contrast,
+        bits=data.reading.bits,
+    )
+    resolved = _resolved(config, methods, data, parameters)
+    return Prepared(config, methods, data, plan, parameters, resolved)
+
+
+def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
+    """The methods with their settings, checked against the controls requested."""
+    if config.severity == 0 and not config.keep_empty:
+        raise SettingError(
+            "severity 0 leaves every image unchanged; raise --severity, or add "
+            "--keep-empty to write unchanged images"
+        )
+    region = None if config.data.region is None else 0
+    controls = Controls(**config.controls())
+    # Images, banks and labels are there when the work begins.
+    given = Inputs(image=0, source=0, label=0, region=region, controls=controls)
+    methods = []
+    for name in config.methods:
+        synth = make_synthesizer(name, config.settings.get(name, {}))
+        synth.check(given)
+        if config.native and synth.card.level == "full_image":
+            raise SettingError(
+                f"{name} makes whole images at the working size, which have no own "
+                "resolution; leave --native out"
+            )
+        methods.append(synth)
+    return tuple(methods)
+
+
+def _resolved(
+    config: SynthConfig,
+    methods: tuple[Synthesizer, ...],
+    data: Dataset,
+    parameters: Parameters | None,
+) -> dict[str, Any]:
+    """The request with every default spelled out, the versions, and a hash of both."""
+    # Absolute paths: the run can be verified from any working folder.
+    spelled = dataclasses.replace(
+        config,
+        data=config.data.absolute(),
+        settings={s.name: settings(s) for s in methods},
+        checkpoint=None if parameters is None else str(parameters.folder.resolve()),
+    )
+    resolved = {
+        "request": to_dict(spelled),
+        "category": data.category,
+        "mask_rule": RULE,
+        "pictures": data.facts,
+        "versions": {"anojax": anojax.__version__, **versions()},
+    }
+    if parameters is not None:
+        resolved["checkpoint"] = parameters.facts
+    return resolved | {"hash": digest(resolved)}
