@@ -98,11 +98,6 @@ def nest(cls: type, flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def dump(config: Any, *, differences: bool = True) -> str:
-    """A configuration as YAML."""
-    return to_yaml(to_dict(config, differences=differences))
-
-
 def to_yaml(values: Mapping[str, Any]) -> str:
     """Plain data as YAML: keys in the order given, short lists on one line."""
     return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None)

@@ -7,7 +7,7 @@ import zlib
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from anojax.errors import AnojaxError
 
@@ -19,6 +19,16 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     and ``"source"`` are independent streams of the example's key.
     """
     return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
+def between(u: Float[Array, "*s"], bounds: tuple[float, float]) -> Float[Array, "*s"]:
+    """A uniform draw `u` in [0, 1), moved to [bounds[0], bounds[1]).
+
+    Example:
+      >>> between(0.25, (2.0, 6.0))
+      3.0
+    """
+    return bounds[0] + (bounds[1] - bounds[0]) * u
 
 
 def method_key(seed: int, method: str) -> Key[Array, ""]:

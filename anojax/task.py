@@ -206,11 +206,6 @@ class Task(abc.ABC):
         return jax.vmap(lambda i: example_key(own, i))(batch.ids)
 
     @final
-    def step_key(self, key: Key[Array, ""], state: TrainState) -> Key[Array, ""]:
-        """A key per step, the same on all devices: for choices of a whole batch."""
-        return jax.random.fold_in(stream(key, "step"), state.step)
-
-    @final
     def draw(
         self,
         key: Key[Array, ""],

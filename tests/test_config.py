@@ -29,7 +29,7 @@ def test_only_differences_are_written():
 
 def test_yaml_round_trip(tmp_path):
     made = SynthConfig(DataConfig(size=(32, 48), gray=True), ("a", "b"), severity=0.5)
-    (tmp_path / "c.yaml").write_text(config.dump(made))
+    (tmp_path / "c.yaml").write_text(config.to_yaml(config.to_dict(made)))
     assert config.load(SynthConfig, tmp_path / "c.yaml") == made
 
 

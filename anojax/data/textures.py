@@ -71,7 +71,7 @@ def _chosen(paths: list[Path], root: Path, seed: int, limit: int) -> list[Path]:
 
 
 def _middle(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The largest centerd part with the proportions of `shape`."""
+    """The largest centered part with the proportions of `shape`."""
     h, w, _ = array.shape
     scale = min(h / shape[0], w / shape[1])
     height, width = round(shape[0] * scale), round(shape[1] * scale)

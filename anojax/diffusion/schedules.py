@@ -192,14 +192,6 @@ def timestep_grid(total: int, steps: int, spacing: str, *, offset: int = 0) -> G
     return tuple(int(t) for t in grid)
 
 
-def containing(grid: tuple[int, ...], timestep: int) -> tuple[int, ...]:
-    """The grid with `timestep` in place of the nearest one of its own."""
-    if timestep < 0:
-        raise SettingError(f"timestep is {timestep}; it must not be negative")
-    nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - timestep))
-    return (*grid[:nearest], timestep, *grid[nearest + 1 :])
-
-
 def split_grid(total: int, at: int, above: int, below: int) -> tuple[int, ...]:
     """`above` timesteps evenly from `total` - 1 to `at`, `below` from `at` - 1 to 0.
 

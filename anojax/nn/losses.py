@@ -44,36 +44,12 @@ def focal(
     return jnp.mean(-((1 - p) ** gamma) * jnp.log(p))
 
 
-def binary_focal(
-    logits: Float[Array, "*s"], target: Float[Array, "*s"], *, gamma: float = 4.0
-) -> Scalar:
-    """Focal loss of a sigmoid, as DeSTSeg and SuperSimpleNet use it.
-
-    `target` is 0 or 1 exactly; a logarithm never falls below -100.
-    """
-    signed = jnp.where(target > 0.5, logits, -logits)
-    log_p = jnp.maximum(jax.nn.log_sigmoid(signed), -100)
-    return jnp.mean(-(jax.nn.sigmoid(-signed) ** gamma) * log_p)
-
-
 def soft_bce(logits: Float[Array, "*s"], target: Float[Array, "*s"]) -> Scalar:
     """Cross-entropy of a sigmoid against a target in [0, 1] (NSA)."""
     return jnp.mean(
         -target * jax.nn.log_sigmoid(logits)
         - (1 - target) * jax.nn.log_sigmoid(-logits)
     )
-
-
-def one_vs_all(
-    logits: Float[Array, "b k"], labels: Int[Array, " b"], *, margin: float = 1e-6
-) -> Scalar:
-    """Cross-entropy of one sigmoid per class (REB), mean over batch and classes.
-
-    Probabilities are kept `margin` away from 0 and 1; beyond, the gradient is zero.
-    """
-    p = jnp.clip(jax.nn.sigmoid(logits), margin, 1 - margin)
-    target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    return jnp.mean(-target * jnp.log(p) - (1 - target) * jnp.log(1 - p))
 
 
 def dice(

@@ -23,6 +23,19 @@ def allowed(inputs: Inputs) -> Float[Array, "h w 1"] | None:
     return inputs.foreground * inputs.region
 
 
+def whole_px(inputs: Inputs) -> Float[Array, ""]:
+    """Pixels of the object, or of the image without one."""
+    h, w = inputs.image.shape[:2]
+    if inputs.foreground is None:
+        return jnp.float32(h * w)
+    return jnp.sum(inputs.foreground)
+
+
+def requested_area_px(inputs: Inputs) -> Float[Array, ""]:
+    """`Controls.area` in pixels: it is a fraction of the object, or of the image."""
+    return jnp.asarray(inputs.controls.area, jnp.float32) * whole_px(inputs)
+
+
 def select(
     inside: Bool[Array, "h w 1"],
     new: Float[Array, "h w c"],

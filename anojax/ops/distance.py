@@ -25,8 +25,3 @@ def distance_transform(mask: Float[Array, "h w 1"]) -> Float[Array, "h w 1"]:
     across = (x[:, None] - x[None, :]) ** 2
     squared = jnp.min((column * column)[:, None, :] + jnp.asarray(across)[None], axis=2)
     return jnp.minimum(jnp.sqrt(squared), far)[..., None]
-
-
-def signed_distance(mask: Float[Array, "h w 1"]) -> Float[Array, "h w 1"]:
-    """Positive inside the mask, negative outside, in pixels; never zero."""
-    return distance_transform(mask) - distance_transform(np.float32(1) - mask)

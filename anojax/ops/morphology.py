@@ -1,6 +1,6 @@
 """Gray-level and binary morphology with the kernels OpenCV calls rect and ellipse.
 
-A kernel is a union of centerd rectangles (one for a box, a few for an ellipse), so
+A kernel is a union of centered rectangles (one for a box, a few for an ellipse), so
 every operation is a handful of separable running maxima.
 """
 
@@ -36,7 +36,7 @@ def kernel(size: int, shape: str = "box") -> Bool[np.ndarray, "k k"]:
 
 
 def _rectangles(size: int, shape: str) -> list[tuple[int, int]]:
-    """Centerd rectangles (height, width) whose union is the kernel."""
+    """Centered rectangles (height, width) whose union is the kernel."""
     halves = _row_halves(size, shape)
     reach = np.abs(np.arange(size) - size // 2)
     return [
@@ -73,13 +73,6 @@ def erode(
 ) -> Float[Array, "h w c"]:
     """Smallest value under the kernel; the border itself does not erode."""
     return -dilate(-image, size=size, shape=shape)
-
-
-def opened(
-    image: Float[Array, "h w c"], *, size: int, shape: str = "box"
-) -> Float[Array, "h w c"]:
-    """Erosion, then dilation: removes specks smaller than the kernel."""
-    return dilate(erode(image, size=size, shape=shape), size=size, shape=shape)
 
 
 def closed(

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from anojax.ops import geometry
-from anojax.ops.blend import allowed
+from anojax.ops.blend import allowed, requested_area_px
 from anojax.random import stream
 from anojax.types import Inputs
 
@@ -275,9 +275,8 @@ def perlin_shape(
     """
     shape, within, area = inputs.image.shape[:2], allowed(inputs), inputs.controls.area
     if area is not None and inputs.region is not None:
-        whole = shape[0] * shape[1]
-        of = whole if inputs.foreground is None else inputs.foreground.sum()
-        area = jnp.minimum(area * of / jnp.maximum(within.sum(), 1), 1.0)
+        area = requested_area_px(inputs) / jnp.maximum(within.sum(), 1)
+        area = jnp.minimum(area, 1.0)
     return perlin_mask(
         key,
         shape,

@@ -47,7 +47,7 @@ def box_around(
     width: Int[Array, ""] | int,
     shape: tuple[int, int],
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Top-left corner of a box of that size centerd on (y, x), pushed inside `shape`.
+    """Top-left corner of a box of that size centered on (y, x), pushed inside `shape`.
 
     The center is the pixel `size // 2` of the box. A box larger than the image starts
     at 0.

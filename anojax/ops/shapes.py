@@ -32,73 +32,6 @@ def box_mask(
     return jnp.asarray(inside, jnp.float32)[..., None]
 
 
-def rotated_box_mask(
-    shape: tuple[int, int],
-    center: tuple[Number, Number],
-    size: tuple[Number, Number],
-    angle_rad: Number,
-) -> Float[Array, "h w 1"]:
-    """A box of `size` = (height, width), turned counter-clockwise about its center.
-
-    CutPaste's scar (arXiv 2104.04015). A pixel belongs to the box if its center does.
-    """
-    along_y, along_x = _turned(shape, center, angle_rad)
-    inside = (jnp.abs(along_y) <= size[0] / 2) & (jnp.abs(along_x) <= size[1] / 2)
-    return inside.astype(jnp.float32)[..., None]
-
-
-def ellipse_mask(
-    shape: tuple[int, int],
-    center: tuple[Number, Number],
-    radii: tuple[Number, Number],
-    angle_rad: Number = 0.0,
-) -> Float[Array, "h w 1"]:
-    """An ellipse with semi-axes `radii` = (along y, along x), turned likewise."""
-    along_y, along_x = _turned(shape, center, angle_rad)
-    inside = (along_y / radii[0]) ** 2 + (along_x / radii[1]) ** 2 <= 1.0
-    return inside.astype(jnp.float32)[..., None]
-
-
-def ellipse_union(
-    key: Key[Array, ""],
-    *,
-    shape: tuple[int, int],
-    corner: tuple[Count, Count],
-    size: tuple[Count, Count],
-    smallest_px: tuple[Number, Number],
-    count: int = 5,
-) -> Float[Array, "h w 1"]:
-    """Random ellipses in a box, joined, and cut off at the box (NSA's ellipse patches).
-
-    Centers are uniform in the box, angles in [0, pi), semi-axes between `smallest_px`
-    and a quarter of the box per axis (arXiv 2109.15222).
-
-    Args:
-      key: source of the draws.
-      shape: canvas, (height, width).
-      corner, size: top-left pixel (y, x) and (height, width) of the box.
-      smallest_px: smallest semi-axes, (along y, along x).
-      count: number of ellipses.
-    """
-    u = jax.random.uniform(key, (5, count))
-    box = box_mask(shape, *corner, *size)
-    height, width = (jnp.asarray(s, jnp.float32) for s in size)
-    top, left = (jnp.asarray(c, jnp.float32) for c in corner)
-    low_y, low_x = smallest_px
-
-    def axis(low, full, u):
-        return low + u * jnp.maximum(full / 4 - low, 0.0)
-
-    joined = jnp.zeros_like(box)
-    for i in range(count):
-        center = top + u[0, i] * height, left + u[1, i] * width
-        radii = axis(low_y, height, u[2, i]), axis(low_x, width, u[3, i])
-        joined = jnp.maximum(
-            joined, ellipse_mask(shape, center, radii, np.pi * u[4, i])
-        )
-    return joined * box
-
-
 def polygon_mask(
     shape: tuple[int, int], points: Float[Array, "n 2"]
 ) -> Float[Array, "h w 1"]:
@@ -297,14 +230,6 @@ def grid_shuffle(
     core = rearrange(tiles, "(r q) h wc -> (r h) (q wc)", r=rows)
     core = rearrange(core, "h (w c) -> h w c", c=channels)
     return image.at[: rows * h, : columns * w].set(core)
-
-
-def _turned(shape, center, angle_rad):
-    """Coordinates of every pixel along the axes of a frame turned counter-clockwise."""
-    y = np.arange(shape[0], dtype=np.float32)[:, None] - center[0]
-    x = np.arange(shape[1], dtype=np.float32)[None] - center[1]
-    cos, sin = jnp.cos(angle_rad), jnp.sin(angle_rad)
-    return x * sin + y * cos, x * cos - y * sin
 
 
 def _row_spans(

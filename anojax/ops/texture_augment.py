@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, Key, UInt8, UInt32
 
 from anojax.ops import color_spaces, filters, geometry, lookup
+from anojax.random import between
 
 Words = UInt32[Array, "h w"]
 Table = UInt8[Array, "c 256"]
@@ -145,11 +146,11 @@ def _pixels(change: Callable[[Words, Draws, int], Words]) -> Operator:
 
 
 def _gamma(u: Draws, channels: int) -> Table:
-    return lookup.gamma(_between(u[:channels], 0.5, 2.0))
+    return lookup.gamma(between(u[:channels], (0.5, 2.0)))
 
 
 def _solarize(u: Draws, channels: int) -> Table:
-    threshold = jnp.floor(_between(u[0], 32.0, 128.0))
+    threshold = jnp.floor(between(u[0], (32.0, 128.0)))
     return lookup.solarize(jnp.where(u[1] < 0.5, threshold, 256.0))
 
 
@@ -174,14 +175,14 @@ def _gray_brightness(u: Draws, channels: int) -> Table:
 def _brightness_draws(u: Draws) -> dict[str, Array]:
     return {
         "space": _integer(u[0], 0, len(color_spaces.SPACES) - 1),
-        "factor": _between(u[1], 0.8, 1.2),
+        "factor": between(u[1], (0.8, 1.2)),
         "offset": _integer(u[2], -30, 30),
         "multiply_first": u[3] < 0.5,
     }
 
 
 def _sharpness(words: Words, u: Draws, channels: int) -> Words:
-    factor = _between(u[0], 0.0, 2.0)
+    factor = between(u[0], (0.0, 2.0))
     levels = lookup.planes(words, channels=channels)
     sharp = (filters.sharpen(v.astype(jnp.float32), factor) for v in levels)
     return lookup.from_planes(tuple(v.astype(jnp.int32) for v in sharp))
@@ -197,7 +198,7 @@ def _hue_saturation(words: Words, u: Draws, channels: int) -> Words:
 def _rotate(words: Words, u: Draws, channels: int) -> Words:
     """Turn by U(-45°, 45°) about the center: bilinear, rounded, black outside."""
     h, w = words.shape
-    matrix = geometry.rotation((h, w), jnp.deg2rad(_between(u[0], -45.0, 45.0)))
+    matrix = geometry.rotation((h, w), jnp.deg2rad(between(u[0], (-45.0, 45.0))))
     y, x = geometry.affine_coordinates(matrix, (h, w))
     y, x = jnp.clip(y, -1.0, h), jnp.clip(x, -1.0, w)
     y0, x0 = jnp.floor(y), jnp.floor(x)
@@ -221,10 +222,6 @@ def _rotate(words: Words, u: Draws, channels: int) -> Words:
 
 
 # ---------------------------------------------------------------- draws
-
-
-def _between(u: Array, low: float, high: float) -> Array:
-    return low + (high - low) * u
 
 
 def _integer(u: Float[Array, ""], low: int, high: int) -> Int32[Array, ""]:

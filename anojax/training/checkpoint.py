@@ -147,17 +147,6 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in Path(folder).iterdir() if _finished(p))
 
 
-def best_step(folder: Path, metric: str, *, lowest: bool = False) -> int:
-    """The checkpoint with the best value of a metric."""
-    found = {step: read_record(folder, step).metrics for step in steps(folder)}
-    scored = {s: m[metric] for s, m in found.items() if m and metric in m}
-    if not scored:
-        raise CheckpointError(
-            f"no checkpoint in {folder} has the metric '{metric}'; was there an eval?"
-        )
-    return (min if lowest else max)(scored, key=scored.__getitem__)
-
-
 def read_record(folder: Path, step: int | None = None) -> Record:
     """The record of a checkpoint; of the newest when no step is given.
 

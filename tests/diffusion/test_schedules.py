@@ -10,7 +10,6 @@ from anojax.diffusion.schedules import (
     alphas_cumprod,
     at_timesteps,
     betas,
-    containing,
     respace,
     split_grid,
     tables,
@@ -98,12 +97,6 @@ def test_grids(spacing, steps, offset, expected):
 @pytest.mark.parametrize("steps", range(1, 41))
 def test_trailing_grids_have_the_steps_asked_for(steps):
     assert len(timestep_grid(1000, steps, "trailing")) == steps
-
-
-def test_a_grid_is_made_to_contain_a_timestep():
-    grid = timestep_grid(1000, 5, "linspace")
-    assert containing(grid, 400) == (999, 749, 400, 250, 0)
-    assert containing(grid, 749) == grid
 
 
 def test_split_grid_has_both_parts():

@@ -55,21 +55,6 @@ def test_focal_prefers_the_truth(key):
     assert jnp.all(gradient[..., 1] < 0) and jnp.all(gradient[..., 0] > 0)
 
 
-def test_binary_focal():
-    target = jnp.asarray([0.0, 1.0, 1.0, 0.0])
-    half = float(losses.binary_focal(jnp.zeros(4), target))
-    assert half == pytest.approx(0.5**4 * np.log(2), rel=1e-6)
-    assert half == pytest.approx(0.04332, abs=1e-5)
-    quarter = jnp.full(4, np.log(1 / 3), jnp.float32)
-    expected = -(0.25**2 * np.log(0.75) + 0.75**2 * np.log(0.25)) / 2
-    assert float(losses.binary_focal(quarter, target, gamma=2.0)) == pytest.approx(
-        expected, rel=1e-5
-    )
-    sign = 2 * target - 1
-    assert float(losses.binary_focal(1e4 * sign, target)) == 0
-    assert float(losses.binary_focal(-1e4 * sign, target)) == pytest.approx(100)
-
-
 def test_soft_bce():
     p = np.asarray([0.1, 0.5, 0.9, 0.3])
     target = np.asarray([0.0, 0.25, 1.0, 0.7])
@@ -80,18 +65,6 @@ def test_soft_bce():
     # The minimum over the prediction is the entropy of the target, at the target.
     gradient = jax.grad(losses.soft_bce)(logits, jnp.asarray(p, jnp.float32))
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
-
-
-def test_one_vs_all():
-    labels = jnp.asarray([0, 3])
-    assert float(losses.one_vs_all(jnp.zeros((2, 7)), labels)) == pytest.approx(
-        np.log(2), rel=1e-6
-    )
-    sure = 100 * (2 * jax.nn.one_hot(labels, 7) - 1)
-    assert float(losses.one_vs_all(sure, labels)) == pytest.approx(1e-6, rel=0.1)
-    assert float(losses.one_vs_all(-sure, labels)) == pytest.approx(
-        -np.log(1e-6), rel=1e-2
-    )
 
 
 def test_dice():

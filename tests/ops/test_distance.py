@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from anojax.ops.distance import distance_transform, signed_distance
+from anojax.ops.distance import distance_transform
 
 
 def blob_mask(seed, shape=(61, 84)):
@@ -33,13 +33,6 @@ def test_single_hole_and_no_hole():
     np.testing.assert_allclose(
         distance_transform(jnp.asarray(mask))[..., 0], expected, rtol=1e-6
     )
-
-
-def test_signed_distance_changes_sign_at_the_edge():
-    mask = blob_mask(5)
-    signed = np.asarray(signed_distance(jnp.asarray(mask)))
-    np.testing.assert_array_equal(signed > 0, mask > 0)
-    assert np.abs(signed).min() >= 1
 
 
 def test_batched_equals_single():

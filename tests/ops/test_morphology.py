@@ -32,7 +32,6 @@ def test_operations_equal_opencv(size, shape, channels):
     pairs = {
         morphology.dilate: cv2.MORPH_DILATE,
         morphology.erode: cv2.MORPH_ERODE,
-        morphology.opened: cv2.MORPH_OPEN,
         morphology.closed: cv2.MORPH_CLOSE,
     }
     for ours, theirs in pairs.items():

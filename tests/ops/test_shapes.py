@@ -48,30 +48,6 @@ def test_box_mask():
     np.testing.assert_array_equal(mask, want)
 
 
-def test_rotated_box_and_ellipse_have_their_area_and_direction():
-    angle = 0.5
-    box = shapes.rotated_box_mask((101, 101), (50.0, 50.0), (10.0, 60.0), angle)
-    ellipse = shapes.ellipse_mask((101, 101), (50.0, 50.0), (8.0, 40.0), angle)
-    assert float(box.sum()) == pytest.approx(600, rel=0.05)
-    assert float(ellipse.sum()) == pytest.approx(np.pi * 320, rel=0.02)
-    for mask in (box, ellipse):
-        y, x = np.nonzero(np.asarray(mask)[..., 0])
-        # Counter-clockwise on the screen: to the right means up.
-        slope = np.polyfit(x, -y.astype(float), 1)[0]
-        assert slope == pytest.approx(np.tan(angle), rel=0.2)
-
-
-def test_ellipse_union_stays_in_its_box(key):
-    box = (5, 9), (30, 20)
-    mask = shapes.ellipse_union(
-        key, shape=(48, 40), corner=box[0], size=box[1], smallest_px=(2, 2)
-    )
-    assert float(mask.sum()) > 0
-    assert float((mask * shapes.box_mask((48, 40), *box[0], *box[1])).sum()) == float(
-        mask.sum()
-    )
-
-
 def test_smooth_outline_passes_through_its_corners():
     square = jnp.asarray([[0, 0], [0, 10], [10, 10], [10, 0]], jnp.float32)
     curve = shapes.smooth_outline(square, tension=0.0)

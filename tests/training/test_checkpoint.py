@@ -55,13 +55,10 @@ def test_the_last_and_the_best_are_kept(tmp_path):
     scores = {1: 0.5, 2: 0.9, 3: 0.7, 4: None, 5: 0.6}
     save(tmp_path / "high", scores, best="auroc")
     assert checkpoint.steps(tmp_path / "high") == [2, 5]
-    assert checkpoint.best_step(tmp_path / "high", "auroc") == 2
     save(tmp_path / "high", {6: 0.8}, best="auroc")  # a later process remembers
     assert checkpoint.steps(tmp_path / "high") == [2, 6]
     save(tmp_path / "low", scores, best="auroc", lowest=True, keep_last=2)
     assert checkpoint.steps(tmp_path / "low") == [1, 4, 5]
-    with pytest.raises(CheckpointError, match="has the metric 'f1'"):
-        checkpoint.best_step(tmp_path / "high", "f1")
 
 
 def test_networks_alone(folder):

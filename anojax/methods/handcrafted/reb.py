@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from anojax.core import Card, Synthesizer, hp
 from anojax.ops import color, lowres, placement, shapes
-from anojax.ops.blend import allowed, local_synthesis
-from anojax.random import stream
+from anojax.ops.blend import allowed, local_synthesis, requested_area_px
+from anojax.random import between, stream
 from anojax.types import Inputs, PyTree, Synthesis
 
 MAKERS = (
@@ -170,7 +170,7 @@ class Reb(Synthesizer):
         if asked.area is not None:
             filled = shapes.enclosed_fraction(outline)
             filled = filled * BLOB_SHARE if kind == CLUMP else filled
-            area = _asked_area(inputs) / filled
+            area = requested_area_px(inputs) / filled
         if asked.aspect is not None:
             aspect = jnp.asarray(asked.aspect, jnp.float32)
         if asked.angle is not None:
@@ -194,7 +194,7 @@ class Reb(Synthesizer):
             lambda: mask,
         )
         if kind == CLUMP:
-            alpha = alpha * _between(weight, self.clump_weight)
+            alpha = alpha * between(weight, self.clump_weight)
         return Shape(mask, alpha, height, width)
 
     def _outline(self, corners, count, tension, kind: int) -> Float[Array, "n 2"]:
@@ -221,14 +221,14 @@ class Reb(Synthesizer):
             angle = jnp.deg2rad(_whole(u[2], -limit, limit).astype(jnp.float32))
             return width * height, width / height, angle
         limit = math.log(self.clump_aspect if kind == CLUMP else self.patch_aspect)
-        area = _between(u[0], self.area) * (shape[0] * shape[1])
-        return area, jnp.exp(_between(u[1], (-limit, limit))), jnp.float32(0.0)
+        area = between(u[0], self.area) * (shape[0] * shape[1])
+        return area, jnp.exp(between(u[1], (-limit, limit))), jnp.float32(0.0)
 
     def _blobs(self, key, grain, stretch, size, window, shape):
         """Coarse noise above a threshold; both cell counts come from the width."""
         finest, coarsest = (max(px * _scale(shape), 1.0) for px in self.blob_px)
-        across = size[1].astype(jnp.float32) / _between(grain, (finest, coarsest))
-        aspect = jnp.exp2(_between(stretch, (-1.0, 1.0)))
+        across = size[1].astype(jnp.float32) / between(grain, (finest, coarsest))
+        aspect = jnp.exp2(between(stretch, (-1.0, 1.0)))
         most = math.ceil(2.0 * window[1] / finest)
         noise = lowres.coarse_noise(
             jax.random.bits(key, (1, most, most), jnp.uint16),
@@ -319,14 +319,6 @@ def _noise(key: Key[Array, ""], size, window, channels: int, scale: float):
     )
 
 
-def _asked_area(inputs: Inputs) -> Float[Array, ""]:
-    """The area asked for in pixels: a fraction of the object, or of the image."""
-    whole = inputs.image.shape[0] * inputs.image.shape[1]
-    if inputs.foreground is not None:
-        whole = jnp.sum(inputs.foreground)
-    return jnp.asarray(inputs.controls.area, jnp.float32) * whole
-
-
 def _scale(shape: tuple[int, ...]) -> float:
     """Pixels per pixel of an image whose smaller side is 256."""
     return min(shape[:2]) / 256
@@ -335,7 +327,3 @@ def _scale(shape: tuple[int, ...]) -> float:
 def _whole(u: Float[Array, ""], low: int, high: int) -> Int[Array, ""]:
     """A whole number from `low` to `high`, both included, from u in [0, 1)."""
     return low + jnp.floor(u * (high - low + 1)).astype(jnp.int32)
-
-
-def _between(u: Float[Array, ""], bounds: tuple[float, float]) -> Float[Array, ""]:
-    return bounds[0] + (bounds[1] - bounds[0]) * u

@@ -18,7 +18,7 @@ from anojax.nn import losses
 from anojax.nn.init import init_network
 from anojax.nn.smoothing import mean_filter
 from anojax.nn.unet import InpaintingUNet
-from anojax.ops.blend import allowed, local_synthesis
+from anojax.ops.blend import allowed, local_synthesis, requested_area_px
 from anojax.ops.cells import cover, partition
 from anojax.optim import Optimizer
 from anojax.random import example_key, stream
@@ -108,8 +108,7 @@ class Riad(Synthesizer):
             return partition(key, (h, w), cell_px=cell_px, parts=self.parts) == 0
         where = allowed(inputs)
         where = jnp.ones((h, w, 1)) if where is None else where
-        whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
-        area_px = jnp.asarray(inputs.controls.area, jnp.float32) * whole
+        area_px = requested_area_px(inputs)
         return cover(key, where[..., 0], area_px, cell_px=cell_px)
 
 

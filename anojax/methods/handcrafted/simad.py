@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from anojax.core import Card, Synthesizer, hp
 from anojax.errors import SettingError
 from anojax.ops import color, filters, geometry, placement
-from anojax.ops.blend import allowed, local_synthesis
+from anojax.ops.blend import allowed, local_synthesis, whole_px
 from anojax.ops.warp import Size, Warp, compose, on_mask, spots
-from anojax.random import stream
+from anojax.random import between, stream
 from anojax.types import Inputs, PyTree, Synthesis
 
 PATCH, SCAR = 1, 2
@@ -140,9 +140,9 @@ class Simad(Synthesizer):
         """Height and width of the cut in whole pixels."""
         shape, asked = inputs.image.shape[:2], inputs.controls.aspect
         u = jax.random.uniform(key, (2,))
-        area = _between(u[0], self.area) * _object_size(inputs)
+        area = between(u[0], self.area) * whole_px(inputs)
         low, high = self.aspect
-        aspect = jnp.exp(_between(u[1], (math.log(low), math.log(high))))
+        aspect = jnp.exp(between(u[1], (math.log(low), math.log(high))))
         if asked is not None:
             aspect = jnp.asarray(asked, jnp.float32)
         height, width = placement.box_sides(area, aspect, shape)
@@ -183,16 +183,16 @@ class Simad(Synthesizer):
         chosen = _choose(stream(key, "choice"), self.geometric, GEOMETRIC)
         u = jax.random.uniform(stream(key, "strength"), (6,))
         squeezed = chosen["squeeze"]
-        angle = jnp.where(chosen["rotate"], _between(u[0], _symmetric(90.0)), 0.0)
-        angle += jnp.where(squeezed, _between(u[1], _symmetric(45.0)), 0.0)
+        angle = jnp.where(chosen["rotate"], between(u[0], _symmetric(90.0)), 0.0)
+        angle += jnp.where(squeezed, between(u[1], _symmetric(45.0)), 0.0)
         if asked.angle is not None:
             angle = jnp.asarray(asked.angle, jnp.float32)
-        shear = jnp.tan(_between(u[2], _symmetric(15.0)))
+        shear = jnp.tan(between(u[2], _symmetric(15.0)))
         shear = jnp.where(chosen["shear"], shear, 0.0)
-        scale = jnp.where(chosen["scale"], _between(u[3], (0.7, 1.3)), 1.0)
+        scale = jnp.where(chosen["scale"], between(u[3], (0.7, 1.3)), 1.0)
         unit = min(inputs.image.shape[:2]) / _REFERENCE_SIDE_PX
-        length = jnp.maximum(_between(u[4], _SCAR_LENGTH_PX) * unit, 1.0)
-        width = jnp.maximum(_between(u[5], _SCAR_WIDTH_PX) * unit, 1.0)
+        length = jnp.maximum(between(u[4], _SCAR_LENGTH_PX) * unit, 1.0)
+        width = jnp.maximum(between(u[5], _SCAR_WIDTH_PX) * unit, 1.0)
         if asked.aspect is not None:
             aspect = jnp.asarray(asked.aspect, jnp.float32)
             area = length * width
@@ -201,7 +201,7 @@ class Simad(Synthesizer):
         wide = scale * jnp.where(squeezed, width / size[1], 1.0)
         if asked.area is not None:
             # Flips, turns and shears keep the area: only these two factors change it.
-            area = jnp.asarray(asked.area, jnp.float32) * _object_size(inputs)
+            area = jnp.asarray(asked.area, jnp.float32) * whole_px(inputs)
             factor = jnp.sqrt(area / (tall * size[0] * wide * size[1]))
             tall, wide = factor * tall, factor * wide
         tall = jnp.where(chosen["flip_y"], -tall, tall)
@@ -226,7 +226,7 @@ class Simad(Synthesizer):
         room = [full - side for full, side in zip(shape, extent, strict=True)]
         if where is None:
             u = jax.random.uniform(key, (2,))
-            # A piece larger than the image is centerd and cut.
+            # A piece larger than the image is centered and cut.
             corner = (
                 jnp.where(r > 0, jnp.floor(v * r), r / 2)
                 for v, r in zip(u, room, strict=True)
@@ -264,13 +264,13 @@ class Simad(Synthesizer):
 
         def noise(x, u):
             drawn = jax.random.normal(stream(key, "noise"), x.shape)
-            return x + _between(u, (0.0, 0.05)) * drawn
+            return x + between(u, (0.0, 0.05)) * drawn
 
         def blur(x, u):
-            return filters.gaussian_blur(x, _between(u, (0.5, 2.0)), radius=radius)
+            return filters.gaussian_blur(x, between(u, (0.5, 2.0)), radius=radius)
 
         def on_planes(adjust, bounds):
-            return lambda x, u: color.join(adjust(color.split(x), _between(u, bounds)))
+            return lambda x, u: color.join(adjust(color.split(x), between(u, bounds)))
 
         def contrast(planes, factor):
             return color.adjust_contrast(planes, factor, weights=weights)
@@ -345,17 +345,5 @@ def _half(position: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.round(2.0 * position) / 2.0
 
 
-def _object_size(inputs: Inputs) -> Float[Array, ""]:
-    """Pixels of the object, or of the image without one."""
-    h, w = inputs.image.shape[:2]
-    if inputs.foreground is None:
-        return jnp.float32(h * w)
-    return jnp.sum(inputs.foreground)
-
-
 def _symmetric(degrees: float) -> tuple[float, float]:
     return -math.radians(degrees), math.radians(degrees)
-
-
-def _between(u: Float[Array, ""], bounds: tuple[float, float]) -> Float[Array, ""]:
-    return bounds[0] + (bounds[1] - bounds[0]) * u

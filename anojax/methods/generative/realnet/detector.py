@@ -153,6 +153,7 @@ class RealnetDetectorTask(GradientTask):
         return made["params"], {
             "backbone": backbone,
             "selection": selection,
+            "selected": np.bool_(False),
             "batch_stats": made["batch_stats"],
         }
 
@@ -164,7 +165,7 @@ class RealnetDetectorTask(GradientTask):
         A choice that has been made before stays, for the networks know its channels.
         """
         selection = state.statistics["selection"]
-        if any(np.any(x != np.arange(len(x))) for x in selection.values()):
+        if state.statistics["selected"]:
             return state
         backbone = jax.device_put(state.statistics["backbone"])
         total, bank = None, None
@@ -173,7 +174,8 @@ class RealnetDetectorTask(GradientTask):
             found = _selection_losses(self, backbone, key, batch.replace(bank=bank))
             total = found if total is None else jax.tree.map(jnp.add, total, found)
         chosen = {n: smallest(total[n], len(x)) for n, x in selection.items()}
-        statistics = {**state.statistics, "selection": jax.device_get(chosen)}
+        made = {"selection": jax.device_get(chosen), "selected": np.bool_(True)}
+        statistics = {**state.statistics, **made}
         return state.replace(statistics=statistics)
 
     def loss(

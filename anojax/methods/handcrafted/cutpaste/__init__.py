@@ -21,7 +21,7 @@ from anojax.nn import classifier, windows
 from anojax.nn.density import fit_gaussian, mahalanobis
 from anojax.nn.init import init_network
 from anojax.ops import color, placement
-from anojax.ops.blend import allowed, local_synthesis
+from anojax.ops.blend import allowed, local_synthesis, requested_area_px
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Reduce
@@ -121,7 +121,7 @@ class Cutpaste(Synthesizer):
         area = (
             pieces.between(u[0], self.area) * size
             if asked.area is None
-            else pieces.asked_area_px(inputs)
+            else requested_area_px(inputs)
         )
         aspect = (
             self._aspect(u[1], u[2])
@@ -153,7 +153,7 @@ class Cutpaste(Synthesizer):
         width = jnp.round(pieces.between(u[0], self.scar_width_px) * scale)
         length = jnp.round(pieces.between(u[1], self.scar_length_px) * scale)
         width, length = jnp.maximum(width, 1.0), jnp.maximum(length, 1.0)
-        area = width * length if asked.area is None else pieces.asked_area_px(inputs)
+        area = width * length if asked.area is None else requested_area_px(inputs)
         aspect = (
             width / length if asked.aspect is None else pieces.as_float(asked.aspect)
         )

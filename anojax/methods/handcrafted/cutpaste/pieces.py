@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from anojax.ops import color, placement
-from anojax.types import Inputs
 
 
 class Piece(NamedTuple):
@@ -82,7 +81,7 @@ def choose_place(
             jnp.clip(p - e // 2, 0, jnp.maximum(r, 0))
             for p, e, r in zip(pixel, extent, room, strict=True)
         ]
-    # A piece larger than the image is centerd and cut.
+    # A piece larger than the image is centered and cut.
     return [jnp.where(r > 0, p, r // 2) for p, r in zip(place, room, strict=True)]
 
 
@@ -125,13 +124,6 @@ def fetch(
 def uniform_index(u: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
     """Uniform integer in 0..count - 1 (0 if count is 0) from a uniform draw."""
     return jnp.floor(u * count.astype(jnp.float32)).astype(jnp.int32)
-
-
-def asked_area_px(inputs: Inputs) -> Float[Array, ""]:
-    """The asked area in pixels: a fraction of the foreground, or of the image."""
-    h, w = inputs.image.shape[:2]
-    whole = h * w if inputs.foreground is None else jnp.sum(inputs.foreground)
-    return as_float(inputs.controls.area) * whole
 
 
 def as_float(value: Array | float) -> Float[Array, ""]:

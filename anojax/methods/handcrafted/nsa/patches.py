@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from anojax.methods.handcrafted.nsa.settings import NsaSettings
-from anojax.ops.blend import allowed
+from anojax.ops.blend import allowed, requested_area_px
 from anojax.ops.overlap import overlap_counts
 from anojax.ops.patches import (
     bounded_size,
@@ -119,9 +119,8 @@ class NsaPatches(NsaSettings):
                 stream(key, "blend"), (), minval=0.05, maxval=0.95
             )
         if controls.area is not None:
-            whole = jnp.ones_like(levels[..., :1])
-            body = whole if inputs.foreground is None else inputs.foreground
-            side = jnp.sqrt(controls.area * body.sum() / patches.astype(jnp.float32))
+            area = requested_area_px(inputs)
+            side = jnp.sqrt(area / patches.astype(jnp.float32))
             # The rim of a box hardly changes, so it does not count.
             box_px = (side + 2.0 * (1 + _erosion_px(levels.shape))) ** 2
         objects, sums = None, None
