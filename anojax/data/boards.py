@@ -16,14 +16,14 @@ from anojax.data.scene import Drawing, Shape, chance, colors, finished, posed, s
 from anojax.ops.geometry import sample
 from anojax.ops.procedural import (
     boxes,
+    color_ramp,
+    composite,
     cover,
     disk,
-    fractal,
+    fractal_noise,
     grid,
-    paint,
-    ramp,
     rgb,
-    step,
+    smoothstep,
     strokes,
 )
 
@@ -122,18 +122,18 @@ def _vias() -> np.ndarray:
 
 def _copper(y: Field, x: Field, weave: Field) -> Image:
     """Solder mask over traces, vias with gold rims, pads."""
-    mask = ramp(0.5 + 0.07 * weave, colors((0.0, 0.2, 0.11), (0.03, 0.36, 0.2)))
+    mask = color_ramp(0.5 + 0.07 * weave, colors((0.0, 0.2, 0.11), (0.03, 0.36, 0.2)))
     runs = strokes(y, x, jnp.asarray(_traces()))
     green = rgb((0.1, 0.47, 0.28))
     # Copper floods the quiet corner; a clearance follows every run.
     flood = cover(
         boxes(y, x, np.array([[0.21, -0.245, 0.2, 0.17]], np.float32), rounding=0.01)
     )
-    image = paint(mask, 0.55 * flood, green)
-    image = paint(image, cover(runs - 0.0036), green)
+    image = composite(mask, 0.55 * flood, green)
+    image = composite(image, cover(runs - 0.0036), green)
     vias = strokes(y, x, jnp.asarray(_vias()[:, [0, 1, 0, 1]]))
-    image = paint(image, cover(vias - 0.0085), rgb((0.72, 0.62, 0.34)))
-    return paint(image, cover(vias - 0.0035), rgb((0.08, 0.08, 0.06)))
+    image = composite(image, cover(vias - 0.0085), rgb((0.72, 0.62, 0.34)))
+    return composite(image, cover(vias - 0.0035), rgb((0.08, 0.08, 0.06)))
 
 
 def _print(image: Image, y: Field, x: Field) -> Image:
@@ -143,7 +143,7 @@ def _print(image: Image, y: Field, x: Field) -> Image:
     edge = jnp.min(
         jnp.stack([jnp.abs(boxes(y, x, np.array([f], np.float32))) for f in frames]), 0
     )
-    image = paint(image, 0.85 * cover(edge - 0.0022), rgb((0.88, 0.9, 0.86)))
+    image = composite(image, 0.85 * cover(edge - 0.0022), rgb((0.88, 0.9, 0.86)))
     marks = [
         (-0.297 + 0.018 * (i % 2), -0.16 + 0.013 * i, 0.008, 0.009) for i in range(22)
     ]
@@ -156,7 +156,7 @@ def _print(image: Image, y: Field, x: Field) -> Image:
         for i in range(24)
     ]
     text = cover(boxes(y, x, np.array(marks, np.float32)))
-    return paint(image, 0.85 * text, rgb((0.88, 0.9, 0.86)))
+    return composite(image, 0.85 * text, rgb((0.88, 0.9, 0.86)))
 
 
 def _parts(image: Image, y: Field, x: Field, glint: Field) -> Image:
@@ -165,34 +165,34 @@ def _parts(image: Image, y: Field, x: Field, glint: Field) -> Image:
     metal = tin[..., None] * rgb((1.0, 1.0, 1.02))
     gold = tin[..., None] * rgb((1.08, 0.88, 0.47))
     header = boxes(y, x, _header(), rounding=0.012)
-    image = paint(image, cover(header), gold)
+    image = composite(image, cover(header), gold)
     middles = _header() * np.array([1, 1, 0.42, 0.42], np.float32)
-    image = paint(
+    image = composite(
         image, cover(boxes(y, x, middles, rounding=0.005)), rgb((0.07, 0.06, 0.04))
     )
     bodies = np.array([PROCESSOR, DRIVER], np.float32)
     ends = np.array(CHIPS, np.float32)
     solid = np.concatenate([bodies, ends, np.array([CRYSTAL], np.float32)])
     image = image * shadow(boxes(y - 0.006, x - 0.006, solid), 0.5, 0.01)[..., None]
-    image = paint(image, cover(boxes(y, x, _pins())), metal)
-    image = paint(image, cover(boxes(y, x, ends, rounding=0.003)), metal)
+    image = composite(image, cover(boxes(y, x, _pins())), metal)
+    image = composite(image, cover(boxes(y, x, ends, rounding=0.003)), metal)
     tall = ends[:, 2:3] > ends[:, 3:4]
     waist = ends * np.where(tall, [[1, 1, 0.5, 1]], [[1, 1, 1, 0.5]])
     ceramic = boxes(y, x, waist[:6].astype(np.float32))
-    image = paint(image, cover(ceramic), rgb((0.58, 0.44, 0.29)))
+    image = composite(image, cover(ceramic), rgb((0.58, 0.44, 0.29)))
     resistor = boxes(y, x, waist[6:].astype(np.float32))
-    image = paint(image, cover(resistor), rgb((0.05, 0.05, 0.055)))
+    image = composite(image, cover(resistor), rgb((0.05, 0.05, 0.055)))
     case = boxes(y, x, bodies, rounding=0.004)
-    bevel = step(-0.008, 0.0, case)
+    bevel = smoothstep(-0.008, 0.0, case)
     plastic = (0.105 + 0.05 * glint + 0.05 * bevel)[..., None] * rgb((1.0, 1.0, 1.04))
-    image = paint(image, cover(case), plastic)
+    image = composite(image, cover(case), plastic)
     dot = disk(y, x, (PROCESSOR[0] - 0.075, PROCESSOR[1] - 0.075), 0.009)
     dot = jnp.minimum(dot, disk(y, x, (DRIVER[0] + 0.022, DRIVER[1] - 0.062), 0.007))
-    image = paint(image, cover(dot), rgb((0.25, 0.25, 0.26)))
+    image = composite(image, cover(dot), rgb((0.25, 0.25, 0.26)))
     words = [(-0.06, -0.125 + 0.0125 * i, 0.016, 0.008) for i in range(8)]
     words += [(-0.03, -0.125 + 0.0125 * i, 0.012, 0.007) for i in range(6)]
     words += [(0.195, 0.155 + 0.0125 * i, 0.014, 0.008) for i in range(6)]
-    image = paint(
+    image = composite(
         image,
         0.6 * cover(boxes(y, x, np.array(words, np.float32))),
         rgb((0.6, 0.6, 0.6)),
@@ -201,10 +201,10 @@ def _parts(image: Image, y: Field, x: Field, glint: Field) -> Image:
     dome = (
         0.62
         + 0.25 * glint
-        + 0.2 * step(-0.012, 0.0, can)
-        - 0.14 * step(-0.02, -0.012, can)
+        + 0.2 * smoothstep(-0.012, 0.0, can)
+        - 0.14 * smoothstep(-0.02, -0.012, can)
     )
-    return paint(image, cover(can), dome[..., None] * rgb((1.0, 0.99, 0.96)))
+    return composite(image, cover(can), dome[..., None] * rgb((1.0, 0.99, 0.96)))
 
 
 def _capacitors(image: Image, y: Field, x: Field) -> Image:
@@ -219,11 +219,13 @@ def _capacitors(image: Image, y: Field, x: Field) -> Image:
         lamp = ((y - cy) + (x - cx)) / radius
         top = 0.68 - 0.12 * lamp + 0.2 * jnp.exp(-(((lamp + 0.35) / 0.3) ** 2))
         rim = jnp.exp(-(((far + 0.008) / 0.004) ** 2)) * 0.3
-        stripe = step(0.55, 0.6, -(x - cx) / radius)
-        image = paint(image, cover(far), (top - rim)[..., None] * rgb((1.0, 1.0, 1.01)))
-        image = paint(image, cover(far + 0.006) * stripe, rgb((0.1, 0.1, 0.13)))
+        stripe = smoothstep(0.55, 0.6, -(x - cx) / radius)
+        image = composite(
+            image, cover(far), (top - rim)[..., None] * rgb((1.0, 1.0, 1.01))
+        )
+        image = composite(image, cover(far + 0.006) * stripe, rgb((0.1, 0.1, 0.13)))
         cross = jnp.minimum(jnp.abs(y - cy), jnp.abs(x - cx)) - 0.0012
-        image = paint(
+        image = composite(
             image, 0.35 * cover(cross) * cover(far + 0.02), rgb((0.3, 0.3, 0.3))
         )
     return image
@@ -236,12 +238,12 @@ def _artwork(side: int) -> Float[Array, "h w 6"]:
     weave = jnp.zeros_like(y)
     bare = _print(_copper(y, x, weave), y, x)
     holes = jnp.min(jnp.stack([disk(y, x, at, 0.017) for at in HOLES]), axis=0)
-    bare = paint(bare, cover(holes - 0.016), rgb((0.78, 0.68, 0.4)))
-    edge = step(-0.006, 0.0, boxes(y, x, BOARD, rounding=0.025))
+    bare = composite(bare, cover(holes - 0.016), rgb((0.78, 0.68, 0.4)))
+    edge = smoothstep(-0.006, 0.0, boxes(y, x, BOARD, rounding=0.025))
 
     def populated(glint):
         full = _capacitors(_parts(bare, y, x, weave + glint), y, x)
-        return paint(full, 0.6 * edge, rgb((0.45, 0.5, 0.3)))
+        return composite(full, 0.6 * edge, rgb((0.45, 0.5, 0.3)))
 
     dark = populated(0.0)
     return jnp.concatenate([dark, populated(1.0) - dark + 0.07], axis=-1)
@@ -265,10 +267,14 @@ def circuit_board(shape: Shape) -> Callable[[Key[Array, ""]], Drawing]:
         lamp = jnp.exp(-(((room_x + room_y + 0.7 * (dice[4] - 0.5)) / 0.35) ** 2))
         at_y, at_x = (y + 0.5) * side - 0.5, (x + 0.5) * side - 0.5
         seen = sample(artwork, at_y, at_x, fill=None)
-        weave = fractal(raw[0], slope=0.6, coarsest=12.0)
+        weave = fractal_noise(raw[0], slope=0.6, coarsest=12.0)
         shine = (0.7 * lamp + 0.03 * weave)[..., None]
         image = seen[..., :3] * (1.0 + 0.03 * weave)[..., None] + shine * seen[..., 3:]
-        mat = 0.79 + 0.012 * fractal(raw[1], slope=0.3, coarsest=20.0) - 0.05 * room_y
+        mat = (
+            0.79
+            + 0.012 * fractal_noise(raw[1], slope=0.3, coarsest=20.0)
+            - 0.05 * room_y
+        )
         below = boxes(y - 0.012, x - 0.008, BOARD, rounding=0.025)
         mat = (mat * shadow(below, 0.45, 0.016))[..., None] * rgb((1.0, 0.99, 0.97))
         return finished(mat, image, distance, raw[2], dice)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from anojax.ops.procedural import cover, grid, paint, turn, white
+from anojax.ops.procedural import (
+    composite,
+    cover,
+    grid,
+    rotate_coordinates,
+    white_noise,
+)
 
 Field = Float[Array, "h w"]
 Shape = tuple[int, int]
@@ -17,7 +23,7 @@ def chance(
 ) -> tuple[Float[Array, "n h w"], Float[Array, "8"]]:
     """Everything random of one drawing: white noise fields and eight dice in [0, 1)."""
     a, b = jax.random.split(key)
-    return white(a, (fields, *shape)), jax.random.uniform(b, (8,))
+    return white_noise(a, (fields, *shape)), jax.random.uniform(b, (8,))
 
 
 def colors(*stops: tuple[float, float, float]) -> Float[Array, "n 3"]:
@@ -49,7 +55,7 @@ def posed(
     y, x = grid(shape)
     scale = 1.0 + 0.04 * (dice[3] - 0.5)
     moved = (y - shift * (dice[1] - 0.5)) * scale, (x - shift * (dice[2] - 0.5)) * scale
-    return turn(*moved, swing_rad * (dice[0] - 0.5))
+    return rotate_coordinates(*moved, swing_rad * (dice[0] - 0.5))
 
 
 def finished(
@@ -62,7 +68,7 @@ def finished(
     """The object over its backdrop, seen by the camera, with its foreground."""
     inside = cover(distance)
     foreground = (inside >= 0.5).astype(jnp.float32)[..., None]
-    return captured(paint(backdrop, inside, body), raw, dice), foreground
+    return captured(composite(backdrop, inside, body), raw, dice), foreground
 
 
 def shadow(distance: Field, depth: float, reach: float) -> Field:

@@ -76,7 +76,7 @@ def inpaint(
     return jnp.where(mask > 0.5, new, image)
 
 
-def walk(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
+def jump_schedule(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
     """The order of steps: (index of the step, by how many to go back after it).
 
     RePaint's own order: it goes back at every noise level that is a multiple of `jump`
@@ -106,7 +106,7 @@ def _plan(schedule, sampler, start, resampling):
         )
     if not 0 <= start < sampler.steps:
         raise AnojaxError(f"start is {start}; steps go from 0 to {sampler.steps - 1}")
-    taken, back = np.array(walk(sampler.steps - start, *resampling)).T
+    taken, back = np.array(jump_schedule(sampler.steps - start, *resampling)).T
     row = jax.tree.map(lambda v: v[taken], rows(schedule, sampler, start))
     # A step that is taken twice draws new noise.
     row["index"] = start + np.arange(len(taken), dtype=np.int32)

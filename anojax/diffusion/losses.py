@@ -12,7 +12,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Int, Key
 
 from anojax.diffusion.prediction import Images, Prediction, min_snr_weights
-from anojax.diffusion.schedules import Schedule, add_noise, look_up, tables
+from anojax.diffusion.schedules import Schedule, add_noise, gather, tables
 from anojax.errors import AnojaxError
 from anojax.random import stream
 
@@ -57,7 +57,7 @@ def simple_loss(
     """
     known = tables(schedule)
     mean, _ = prediction.split(output.astype(jnp.float32), x0.shape[-1])
-    target = prediction.of(x0, noise, look_up(known.alpha, t), look_up(known.sigma, t))
+    target = prediction.of(x0, noise, gather(known.alpha, t), gather(known.sigma, t))
     error = jnp.mean(jnp.square(target - mean), axis=(1, 2, 3))
     if min_snr_gamma is not None:
         weights = min_snr_weights(schedule, prediction.target, min_snr_gamma)
@@ -122,25 +122,23 @@ def variational_bound(
     """
     known = tables(schedule)
     mean, values = prediction.split(output.astype(jnp.float32), x0.shape[-1])
-    alpha, sigma = look_up(known.alpha, t), look_up(known.sigma, t)
+    alpha, sigma = gather(known.alpha, t), gather(known.sigma, t)
     predicted, _ = prediction.solve(mean, x, alpha, sigma)
-    log_small = look_up(known.log_posterior, t)
-    log_variance = prediction.log_variance(
-        values, log_small, look_up(known.log_beta, t)
-    )
+    log_small = gather(known.log_posterior, t)
+    log_variance = prediction.log_variance(values, log_small, gather(known.log_beta, t))
     # Both means share their part in x_t, which rounding would not cancel.
-    gap = look_up(known.posterior_x0, t) * (x0 - predicted)
+    gap = gather(known.posterior_x0, t) * (x0 - predicted)
     excess = log_variance - log_small
     divergence = 0.5 * (
         excess + jnp.expm1(-excess) + jnp.square(gap) * jnp.exp(-log_variance)
     )
     # At t = 0 the mean of the reverse step is the predicted x_0 itself.
-    decoder = -discretised_gaussian(x0, x0 - gap, 0.5 * log_variance)
+    decoder = -discretized_gaussian(x0, x0 - gap, 0.5 * log_variance)
     term = jnp.where(t[:, None, None, None] == 0, decoder, divergence)
     return jnp.mean(term, axis=(1, 2, 3)) / np.float32(np.log(2))
 
 
-def discretised_gaussian(
+def discretized_gaussian(
     x: Images,
     mean: Images,
     log_deviation: Images | Float[Array, "b 1 1 1"],

@@ -130,7 +130,7 @@ def tables(schedule: Schedule) -> Tables:
     return respace(alphas_cumprod(schedule))
 
 
-def look_up(
+def gather(
     table: Float32[np.ndarray, " t"], t: Int[Array, " b"]
 ) -> Float[Array, "b 1 1 1"]:
     """A table's entries for a batch, shaped to multiply images."""
@@ -146,7 +146,7 @@ def add_noise(
 ) -> Float[Array, "b h w c"]:
     """x_t ~ q(x_t | x_0) for standard normal `noise` (eq. 4 of Ho et al.)."""
     known = tables(schedule)
-    return look_up(known.alpha, t) * x0 + look_up(known.sigma, t) * noise
+    return gather(known.alpha, t) * x0 + gather(known.sigma, t) * noise
 
 
 def timestep_grid(total: int, steps: int, spacing: str, *, offset: int = 0) -> Grid:

@@ -200,7 +200,7 @@ class ProjectionHead(Network):
         return logits.astype(jnp.float32)
 
 
-def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
+def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """Maximum of every 2 x 2 block; sides must be even.
 
     Written with maxima, not a pooling window, whose gradient is slow on CPU.

@@ -87,7 +87,7 @@ def grad_cam(
     return resize_bilinear(nn.relu(cam), shape)[0, ..., 0]
 
 
-def unit_length(features: Float[Array, "b d"]) -> Float[Array, "b d"]:
+def l2_normalize(features: Float[Array, "b d"]) -> Float[Array, "b d"]:
     """Every row divided by its length; rows of zeros stay."""
     length = jnp.sqrt(jnp.sum(features**2, -1, keepdims=True))
     return features / jnp.maximum(length, 1e-12)

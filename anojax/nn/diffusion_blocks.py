@@ -137,7 +137,7 @@ class ResnetBlock(Part):
         c, act = self.config, ACTIVATIONS[self.config.act_fn]
         y = act(self.norm("norm1")(x))
         if self.resample is not None:
-            change = {"up": repeat_twice, "down": mean_of_blocks}[self.resample]
+            change = {"up": upsample_nearest_2x, "down": avg_pool_2x2}[self.resample]
             x, y = change(x), change(y)
         y = self.conv("conv1", y, self.features)
         modulated = c.resnet_time_scale_shift == "scale_shift"
@@ -168,7 +168,7 @@ class Resampler(Part):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
         if not self.down:
-            return self.conv("conv", repeat_twice(x), x.shape[-1])
+            return self.conv("conv", upsample_nearest_2x(x), x.shape[-1])
         padding = (1, 1) if self.config.downsample_padding else (0, 1)
         return self.conv("conv", x, x.shape[-1], stride=2, padding=padding)
 
@@ -291,14 +291,14 @@ def positional_time(
     return jnp.pad(found, ((0, 0), (0, size % 2)))
 
 
-def repeat_twice(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+def upsample_nearest_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Every pixel as a block of 2 x 2."""
     b, h, w, c = x.shape
     blocks = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return rearrange(blocks, "b h i w j c -> b (h i) (w j) c")
 
 
-def mean_of_blocks(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
+def avg_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """The mean of every block of 2 x 2; sides must be even."""
     x = rearrange(x, "b (h i) w c -> b h i w c", i=2)
     x = rearrange(x[:, :, 0] + x[:, :, 1], "b h (w j) c -> b h w j c", j=2)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from anojax.errors import AnojaxError
 from anojax.nn.resize import resize_bilinear
-from anojax.nn.smoothing import gaussian_taps, smooth
+from anojax.nn.smoothing import gaussian_taps, separable_filter
 
 Batch = Float[Array, "b h w c"]
 Scalar = Float[Array, ""]
@@ -105,7 +105,7 @@ def ssim_map(a: Batch, b: Batch, *, data_range: float = 1.0) -> Batch:
     """
     taps = gaussian_taps(11, 1.5)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    moments = smooth(jnp.concatenate([a, b, a * a, b * b, a * b], -1), taps)
+    moments = separable_filter(jnp.concatenate([a, b, a * a, b * b, a * b], -1), taps)
     mean_a, mean_b, square_a, square_b, product = jnp.split(moments, 5, axis=-1)
     variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
     covariance = product - mean_a * mean_b
@@ -168,12 +168,12 @@ def _gms_pyramid(a: Array, b: Array, scales: int, c: float) -> list[Array]:
     maps = []
     for scale in range(scales):
         if scale:
-            a, b = halve(a), halve(b)
+            a, b = avg_pool_2x2(a), avg_pool_2x2(b)
         maps.append(gms_map(a, b, c=c))
     return maps
 
 
-def halve(x: Batch) -> Float[Array, "b h//2 w//2 c"]:
+def avg_pool_2x2(x: Batch) -> Float[Array, "b h//2 w//2 c"]:
     """Mean of every 2 x 2 block; an odd last row or column is dropped."""
     _, h, w, _ = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]

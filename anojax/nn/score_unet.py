@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from anojax.errors import SettingError
-from anojax.nn.blocks import Conv, Network, dense, max_pool
+from anojax.nn.blocks import Conv, Network, dense, max_pool_2x2
 from anojax.nn.group_norm import GroupNorm
 from anojax.nn.resize import resize_bilinear
 from anojax.nn.unet import check_sides
@@ -48,7 +48,7 @@ class ScoreUNet(Network):
         x, skips = stage(x, "down1", w, w), []
         for level, size in enumerate((2 * w, 4 * w, 8 * w, 8 * w), start=2):
             skips.append(x)
-            x = stage(max_pool(x), f"down{level}", size, size)
+            x = stage(max_pool_2x2(x), f"down{level}", size, size)
         for level, size in zip((4, 3, 2, 1), (4 * w, 2 * w, w, w), strict=True):
             _, i, j, _ = x.shape
             x = resize_bilinear(x, (2 * i, 2 * j), align_corners=True)

@@ -19,11 +19,11 @@ def gaussian_taps(size: int, sigma_px: float) -> tuple[float, ...]:
 def mean_filter(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
     """Mean of the `size` x `size` (odd) neighborhood; beyond the border lie zeros, and
     the divisor is always size squared (the anomaly maps of DRAEM and RIAD)."""
-    return smooth(x, (1 / size,) * size)
+    return separable_filter(x, (1 / size,) * size)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def smooth(
+def separable_filter(
     x: Float[Array, "b h w c"], taps: tuple[float, ...]
 ) -> Float[Array, "b h w c"]:
     """Convolve both sides with symmetric `taps` (an odd number of them).
@@ -49,7 +49,7 @@ def _along(x: Array, axis: int, taps: tuple[float, ...]) -> Array:
 
 
 # Symmetric taps and zero padding: the map is its own transpose.
-smooth.defvjp(
-    lambda x, taps: (smooth(x, taps), None),
-    lambda taps, _, cotangent: (smooth(cotangent, taps),),
+separable_filter.defvjp(
+    lambda x, taps: (separable_filter(x, taps), None),
+    lambda taps, _, cotangent: (separable_filter(cotangent, taps),),
 )

@@ -13,7 +13,7 @@ from anojax.nn.blocks import (
     ConvNorm,
     ConvTranspose,
     Network,
-    max_pool,
+    max_pool_2x2,
 )
 from anojax.nn.init import normal
 from anojax.nn.resize import resize_bilinear
@@ -42,7 +42,7 @@ class ReconstructiveUNet(Network):
         check_sides(x, 16)
         w, conv = self.width, _layer(self, train, **DRAEM_INIT)
         for level, size in enumerate((w, 2 * w, 4 * w, 8 * w, 8 * w), start=1):
-            x = x if level == 1 else max_pool(x)
+            x = x if level == 1 else max_pool_2x2(x)
             x = conv(size, f"down{level}a")(x)
             x = conv(size, f"down{level}b")(x)
         for level, size in zip((4, 3, 2, 1), (8 * w, 4 * w, 2 * w, w), strict=True):
@@ -71,7 +71,7 @@ class DiscriminativeUNet(Network):
         w, conv = self.width, _layer(self, train, **DRAEM_INIT)
         skips = []
         for level, size in enumerate((w, 2 * w, 4 * w, 8 * w, 8 * w, 8 * w), start=1):
-            x = x if level == 1 else max_pool(x)
+            x = x if level == 1 else max_pool_2x2(x)
             x = conv(size, f"down{level}a")(x)
             x = conv(size, f"down{level}b")(x)
             skips.append(x)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from anojax.types import PyTree
 
 
-def starts(
+def window_starts(
     shape: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
     """Rows and columns where windows (h, w) begin: evenly, at most `strides` apart, the
@@ -22,7 +22,7 @@ def starts(
     return found[0], found[1]
 
 
-def cut(
+def gather_windows(
     image: Float[Array, "h w c"],
     row: Int[Array, ""] | np.int32,
     columns: Int[np.ndarray, " n"],
@@ -36,7 +36,7 @@ def cut(
     return rearrange(found, "i n j c -> n i j c")
 
 
-def spread(
+def gaussian_upsample(
     found: Float[Array, "m n"],
     shape: tuple[int, int],
     window: tuple[int, int],
@@ -54,16 +54,19 @@ def spread(
     return weights[0] @ found @ weights[1].T
 
 
-def tiles(
+def tile_windows(
     images: Float[Array, "b h w c"], window: tuple[int, int]
 ) -> Float[Array, "n i j c"]:
     """Windows side by side that cover every image."""
-    rows, columns = starts(images.shape[1:3], window, window)
-    found = [jax.vmap(lambda x, y=y: cut(x, y, columns, window))(images) for y in rows]
+    rows, columns = window_starts(images.shape[1:3], window, window)
+    found = [
+        jax.vmap(lambda x, y=y: gather_windows(x, y, columns, window))(images)
+        for y in rows
+    ]
     return rearrange(jnp.concatenate(found), "b n i j c -> (b n) i j c")
 
 
-def part_of(shape: tuple[int, int], frac: float) -> tuple[int, int]:
+def window_size(shape: tuple[int, int], frac: float) -> tuple[int, int]:
     """Sides of a window that is that fraction of each side."""
     return tuple(max(round(frac * side), 1) for side in shape)
 

@@ -20,19 +20,19 @@ _LUMA = (0.299, 0.587, 0.114)
 HEXAGON_OFFSETS = (5.0, 3.0, 1.0)
 
 
-def split(image: Float[Array, "h w c"]) -> Channels:
-    """The channels as separate planes; `join` puts them together again."""
+def split_channels(image: Float[Array, "h w c"]) -> Channels:
+    """The channels as separate planes; `merge_channels` puts them together again."""
     return tuple(image[..., c] for c in range(image.shape[-1]))
 
 
-def join(channels: Channels) -> Float[Array, "h w c"]:
+def merge_channels(channels: Channels) -> Float[Array, "h w c"]:
     """Image `[h, w, c]` of the planes."""
     return jnp.stack(channels, axis=-1)
 
 
 def luma(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
     """0.299 R + 0.587 G + 0.114 B; a gray image is its own luma."""
-    return gray(split(image))[..., None]
+    return gray(split_channels(image))[..., None]
 
 
 def gray(channels: Channels) -> Float[Array, "*s"]:
@@ -126,7 +126,7 @@ def jitter(
     def step(channels, which):
         return jax.lax.switch(which, active, channels, strength[which]), None
 
-    return join(jax.lax.scan(step, split(image), order)[0])
+    return merge_channels(jax.lax.scan(step, split_channels(image), order)[0])
 
 
 def sixths(r: Real, g: Real, b: Real, top: Real, span: Real) -> Real:

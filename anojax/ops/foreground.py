@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from anojax.ops.filters import gaussian_blur
-from anojax.ops.morphology import closed
+from anojax.ops.morphology import closing
 
 BINS = 256
 
@@ -80,7 +80,7 @@ def object_mask(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
     blurred = gaussian_blur(image, jnp.float32(2 * scale), radius=radius)
     far = border_distance(blurred)
     mask = (far > otsu_threshold(far)).astype(jnp.float32)
-    mask = closed(mask, size=2 * max(1, round(2 * scale)) + 1)
+    mask = closing(mask, size=2 * max(1, round(2 * scale)) + 1)
     share = jnp.mean(mask)
     return jnp.where((share < 0.05) | (share > 0.95), 1.0, mask)
 

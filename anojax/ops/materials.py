@@ -14,17 +14,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from anojax.ops.procedural import (
-    cells,
-    fractal,
+    color_ramp,
+    composite,
+    fractal_noise,
     grid,
-    light,
-    paint,
     per_cell,
-    ramp,
-    step,
+    rotate_coordinates,
+    shading,
+    smoothstep,
     strokes,
-    turn,
-    white,
+    white_noise,
+    worley_noise,
 )
 
 Field = Float[Array, "h w"]
@@ -54,12 +54,12 @@ class Fields(NamedTuple):
 
 def sand(f: Fields) -> Texture:
     """Sand or cast concrete."""
-    return ramp(0.5 + 0.16 * f.fine + 0.1 * f.broad, f.palette)
+    return color_ramp(0.5 + 0.16 * f.fine + 0.1 * f.broad, f.palette)
 
 
-def fibres(f: Fields) -> Texture:
+def fibers(f: Fields) -> Texture:
     """Felt, paper or hair, in two crossing directions."""
-    return ramp(0.42 + 0.2 * jnp.maximum(f.fine, f.grain), f.palette)
+    return color_ramp(0.42 + 0.2 * jnp.maximum(f.fine, f.grain), f.palette)
 
 
 def scratches(f: Fields) -> Texture:
@@ -67,29 +67,29 @@ def scratches(f: Fields) -> Texture:
     y, x = grid(f.y.shape)
     width = 0.002 + 0.004 * f.dice[0]
     marks = jnp.clip(1.0 - strokes(y, x, f.strokes) / width, 0.0, 1.0)
-    return ramp(0.35 + 0.1 * f.fine + 0.6 * marks, f.palette)
+    return color_ramp(0.35 + 0.1 * f.fine + 0.6 * marks, f.palette)
 
 
 def rust(f: Fields) -> Texture:
     """Corrosion breaking through a coat of paint."""
-    patch = step(-0.1, 0.25, f.broad + 0.25 * f.fine - f.dice[0] + 0.6)
+    patch = smoothstep(-0.1, 0.25, f.broad + 0.25 * f.fine - f.dice[0] + 0.6)
     brown = np.array([[0.16, 0.07, 0.04], [0.45, 0.2, 0.08], [0.75, 0.42, 0.18]])
-    corroded = ramp(0.5 + 0.22 * f.fine, jnp.asarray(brown.astype(np.float32)))
-    return paint(ramp(0.6 + 0.04 * f.grain, f.palette), patch, corroded)
+    corroded = color_ramp(0.5 + 0.22 * f.fine, jnp.asarray(brown.astype(np.float32)))
+    return composite(color_ramp(0.6 + 0.04 * f.grain, f.palette), patch, corroded)
 
 
 def cracks(f: Fields) -> Texture:
     """Dried mud or crazed glaze."""
     plate = 0.6 + 0.08 * f.fine + 0.25 * (f.tone - 0.5)
-    return ramp(plate * (0.1 + 0.9 * step(0.0, 0.07, f.gap)), f.palette)
+    return color_ramp(plate * (0.1 + 0.9 * smoothstep(0.0, 0.07, f.gap)), f.palette)
 
 
 def gravel(f: Fields) -> Texture:
     """Stones of several colors, lit from one side."""
     height = jnp.sqrt(jnp.clip(f.gap, 0.0, 1.0)) * f.cell_side
-    lit = light(height, angle_rad=f.angle_rad, depth=0.9)
-    image = ramp(0.25 + 0.6 * f.tone + 0.06 * f.grain, f.palette)
-    return image * ((0.75 + 0.45 * lit) * step(0.0, 0.18, f.gap))[..., None]
+    lit = shading(height, angle_rad=f.angle_rad, depth=0.9)
+    image = color_ramp(0.25 + 0.6 * f.tone + 0.06 * f.grain, f.palette)
+    return image * ((0.75 + 0.45 * lit) * smoothstep(0.0, 0.18, f.gap))[..., None]
 
 
 def weave(f: Fields) -> Texture:
@@ -100,68 +100,70 @@ def weave(f: Fields) -> Texture:
     across = jnp.where(over, jnp.mod(u, 1.0), jnp.mod(v, 1.0)) - 0.5
     along = jnp.where(over, jnp.mod(v, 1.0), jnp.mod(u, 1.0)) - 0.5
     bulge = (1.0 - 3.2 * across * across) * (1.0 - 1.8 * along * along)
-    color = ramp(0.35 + 0.3 * over.astype(jnp.float32) + 0.06 * f.grain, f.palette)
+    color = color_ramp(
+        0.35 + 0.3 * over.astype(jnp.float32) + 0.06 * f.grain, f.palette
+    )
     return color * jnp.clip(bulge, 0.1, 1.0)[..., None]
 
 
 def marble(f: Fields) -> Texture:
     """Veined stone."""
     veins = jnp.abs(jnp.sin((4.0 + 6.0 * f.dice[0]) * f.x + 1.2 * f.broad))
-    thin = 1.0 - step(0.0, 0.2, veins)
-    return ramp(0.75 + 0.09 * f.fine - 0.5 * thin, f.palette)
+    thin = 1.0 - smoothstep(0.0, 0.2, veins)
+    return color_ramp(0.75 + 0.09 * f.fine - 0.5 * thin, f.palette)
 
 
 def bubbles(f: Fields) -> Texture:
     """Foam or pores with bright rims."""
     radius = 0.15 + 0.3 * f.tone
-    inside = step(0.0, 0.08, radius - f.near)
+    inside = smoothstep(0.0, 0.08, radius - f.near)
     rim = jnp.exp(-(((f.near - radius) / 0.05) ** 2))
-    return ramp(0.6 + 0.05 * f.fine - 0.4 * inside + 0.3 * rim, f.palette)
+    return color_ramp(0.6 + 0.05 * f.fine - 0.4 * inside + 0.3 * rim, f.palette)
 
 
 def stains(f: Fields) -> Texture:
     """Dried liquid: darker inside, darkest along the edge."""
-    inside = step(0.1, 0.2, f.broad)
+    inside = smoothstep(0.1, 0.2, f.broad)
     edge = jnp.exp(-(((f.broad - 0.2) / 0.1) ** 2))
-    return ramp(0.85 + 0.05 * f.grain - 0.3 * inside - 0.35 * edge, f.palette)
+    return color_ramp(0.85 + 0.05 * f.grain - 0.3 * inside - 0.35 * edge, f.palette)
 
 
 def brushed(f: Fields) -> Texture:
     """Brushed or rolled metal."""
     shine = jnp.exp(-(((f.x + 0.4 - 0.8 * f.dice[0]) / 0.3) ** 2))
-    return ramp(0.4 + 0.35 * shine + 0.1 * f.fine, f.palette)
+    return color_ramp(0.4 + 0.35 * shine + 0.1 * f.fine, f.palette)
 
 
 def stripes(f: Fields) -> Texture:
     """Ribs, corrugation or print."""
     wave = (15.0 + 75.0 * f.dice[0]) * f.y + f.dice[1] * f.broad
-    return ramp(0.5 + 0.4 * jnp.sin(wave), f.palette)
+    return color_ramp(0.5 + 0.4 * jnp.sin(wave), f.palette)
 
 
 def timber(f: Fields) -> Texture:
     """Sawn wood."""
     rings = jnp.mod((5.0 + 9.0 * f.dice[0]) * f.y + 0.7 * f.broad, 1.0)
-    return ramp(0.65 - 0.4 * rings * rings + 0.08 * f.fine, f.palette)
+    return color_ramp(0.65 - 0.4 * rings * rings + 0.08 * f.fine, f.palette)
 
 
 def hammered(f: Fields) -> Texture:
     """Dented sheet."""
-    lit = light(f.near * f.near * f.cell_side, angle_rad=f.angle_rad, depth=1.2)
-    return ramp(0.5 + 0.4 * lit + 0.03 * f.grain, f.palette)
+    lit = shading(f.near * f.near * f.cell_side, angle_rad=f.angle_rad, depth=1.2)
+    return color_ramp(0.5 + 0.4 * lit + 0.03 * f.grain, f.palette)
 
 
 def clouds(f: Fields) -> Texture:
     """Octaves of noise, one for lightness and one for color."""
     value = 0.5 + 0.25 * f.fine
-    mix = step(-0.5, 0.5, f.broad)
-    return paint(ramp(value, f.palette), mix, ramp(value, f.other))
+    mix = smoothstep(-0.5, 0.5, f.broad)
+    return composite(color_ramp(value, f.palette), mix, color_ramp(value, f.other))
 
 
 def terrazzo(f: Fields) -> Texture:
     """Stone chips in cement."""
-    chip = step(0.12, 0.16, f.gap) * (f.tone > 0.3).astype(jnp.float32)
-    cement = ramp(0.6 + 0.08 * f.grain, f.palette)
-    return paint(cement, chip, ramp(f.tone, f.other))
+    chip = smoothstep(0.12, 0.16, f.gap) * (f.tone > 0.3).astype(jnp.float32)
+    cement = color_ramp(0.6 + 0.08 * f.grain, f.palette)
+    return composite(cement, chip, color_ramp(f.tone, f.other))
 
 
 class Kind(NamedTuple):
@@ -177,7 +179,7 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind(sand, fine=(0.6, 20.0, 1.0)),
-    Kind(fibres, fine=(0.9, 12.0, 14.0), grain=(0.9, 12.0, -14.0)),
+    Kind(fibers, fine=(0.9, 12.0, 14.0), grain=(0.9, 12.0, -14.0)),
     Kind(scratches, fine=(0.8, 6.0, 6.0)),
     Kind(rust),
     Kind(cracks, fine=(1.3, 3.0, 1.0), cells=6),
@@ -208,7 +210,7 @@ def _palette(dice: Float[Array, "12"]) -> Float[Array, "4 3"]:
 
 def _fields(key: Key[Array, ""], kind: Array, shape: tuple[int, int]) -> Fields:
     a, b = jax.random.split(key)
-    raw = white(a, (3, *shape))
+    raw = white_noise(a, (3, *shape))
     points = 3 * MOST_CELLS * MOST_CELLS
     drawn = jax.random.uniform(b, (points + 36 + 4 * STROKES,))
     scattered = drawn[:points].reshape(MOST_CELLS, MOST_CELLS, 3)
@@ -219,14 +221,16 @@ def _fields(key: Key[Array, ""], kind: Array, shape: tuple[int, int]) -> Fields:
     # A negative stretch marks a second direction, a drawn angle away from the first.
     tilt = jnp.where(stretch < 0.0, angle + 0.3 + 1.3 * dice[1], angle)
     noises = jax.vmap(
-        lambda r, s, c, t, a: fractal(r, slope=s, coarsest=c, stretch=t, angle_rad=a)
+        lambda r, s, c, t, a: fractal_noise(
+            r, slope=s, coarsest=c, stretch=t, angle_rad=a
+        )
     )(raw, slope, coarsest, jnp.abs(stretch), tilt)
     y, x = grid(shape)
     count = jnp.asarray(np.array([k.cells for k in KINDS], np.int32))[kind]
     bend_y, bend_x = 0.006 * noises[1], 0.006 * noises[0]
 
     def scatter():
-        found = cells(scattered[..., :2], y + bend_y, x + bend_x, count=count)
+        found = worley_noise(scattered[..., :2], y + bend_y, x + bend_x, count=count)
         return found[0], found[1] - found[0], per_cell(scattered[..., 2], found[2])
 
     # A real branch where textures are drawn one after the other.
@@ -238,7 +242,7 @@ def _fields(key: Key[Array, ""], kind: Array, shape: tuple[int, int]) -> Fields:
     starts = 1.2 * marks[:, :2] - 0.6
     return Fields(
         *noises,
-        *turn(y, x, angle),
+        *rotate_coordinates(y, x, angle),
         near=near,
         gap=gap,
         tone=tone,

@@ -28,7 +28,7 @@ def _row_halves(size: int, shape: str) -> np.ndarray:
     return np.rint(np.sqrt(radius * radius - dy * dy)).astype(int)
 
 
-def kernel(size: int, shape: str = "box") -> Bool[np.ndarray, "k k"]:
+def structuring_element(size: int, shape: str = "box") -> Bool[np.ndarray, "k k"]:
     """The kernel of odd `size` as booleans; ellipse equals OpenCV's, e.g. rows of
     1, 5, 5, 5, 1 pixels for size 5."""
     halves = _row_halves(size, shape)
@@ -75,7 +75,7 @@ def erode(
     return -dilate(-image, size=size, shape=shape)
 
 
-def closed(
+def closing(
     image: Float[Array, "h w c"], *, size: int, shape: str = "box"
 ) -> Float[Array, "h w c"]:
     """Dilation, then erosion: closes gaps smaller than the kernel."""

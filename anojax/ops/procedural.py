@@ -20,7 +20,7 @@ def grid(shape: tuple[int, int]) -> tuple[Float[Array, "h w"], Float[Array, "h w
     return jnp.broadcast_to(y[:, None], shape), jnp.broadcast_to(x[None, :], shape)
 
 
-def turn(
+def rotate_coordinates(
     y: Float[Array, "h w"], x: Float[Array, "h w"], angle_rad: Number
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
     """The same coordinates in a frame rotated by `angle_rad`."""
@@ -28,23 +28,23 @@ def turn(
     return c * y - s * x, s * y + c * x
 
 
-def between(key: Key[Array, ""], low: float, high: float) -> Scalar:
+def uniform(key: Key[Array, ""], low: float, high: float) -> Scalar:
     """One uniform number."""
     return jax.random.uniform(key, (), minval=low, maxval=high)
 
 
-def step(low: Number | Array, high: Number | Array, value: Array) -> Array:
+def smoothstep(low: Number | Array, high: Number | Array, value: Array) -> Array:
     """Smooth rise from 0 at `low` to 1 at `high` (falls when low > high)."""
     t = jnp.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-def white(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Uniform white noise in [-1, 1), the raw material of `fractal`."""
+def white_noise(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Uniform white noise in [-1, 1), the raw material of `fractal_noise`."""
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
-def fractal(
+def fractal_noise(
     white: Float[Array, "h w"],
     *,
     slope: Number = 1.0,
@@ -73,7 +73,7 @@ def fractal(
     return field / (jnp.sqrt(jnp.mean(field * field)) + 1e-8)
 
 
-def cells(
+def worley_noise(
     points: Float[Array, "n n 2"],
     y: Float[Array, "h w"],
     x: Float[Array, "h w"],
@@ -116,7 +116,7 @@ def cells(
 def per_cell(
     values: Float[Array, "n n"], owner: Int[Array, "h w"]
 ) -> Float[Array, "h w"]:
-    """The value of each pixel's cell, for the numbers that `cells` gives."""
+    """The value of each pixel's cell, for the numbers that `worley_noise` gives."""
     return values.reshape(-1).at[owner].get(mode="promise_in_bounds")
 
 
@@ -169,7 +169,7 @@ def cover(distance: Float[Array, "h w"], *, soft: Number = 0.0) -> Float[Array, 
     return jnp.clip(0.5 - distance / width, 0.0, 1.0)
 
 
-def light(
+def shading(
     height: Float[Array, "h w"], *, angle_rad: Number, depth: Number
 ) -> Float[Array, "h w"]:
     """Slope of a height field towards a low light, about -1 (shade) to 1 (lit).
@@ -186,7 +186,7 @@ def rgb(color: tuple[float, float, float]) -> Float[Array, "1 1 3"]:
     return jnp.asarray(np.asarray(color, np.float32))[None, None]
 
 
-def paint(
+def composite(
     image: Float[Array, "h w 3"],
     coverage: Float[Array, "h w"],
     color: Float[Array, "#h #w 3"],
@@ -195,7 +195,7 @@ def paint(
     return image + coverage[..., None] * (color - image)
 
 
-def ramp(
+def color_ramp(
     value: Float[Array, "h w"], colors: Float[Array, "n 3"]
 ) -> Float[Array, "h w 3"]:
     """Colors along a line of `colors`, from value 0 to value 1."""

@@ -139,7 +139,7 @@ def enclosed_fraction(points: Float[Array, "n 2"]) -> Float[Array, ""]:
     return area / jnp.maximum(extent[0] * extent[1], 1e-6)
 
 
-def turn_mask(
+def rotate_mask(
     mask: Float[Array, "h w 1"], height: Count, width: Count, angle_rad: Number
 ) -> tuple[Float[Array, "h w 1"], Int[Array, ""], Int[Array, ""]]:
     """Turn a shape counter-clockwise (on the screen) pixel by pixel, as Pillow does.
@@ -178,7 +178,7 @@ def turn_mask(
     return jnp.roll(turned, (-top, -left), (0, 1))[..., None], height, width
 
 
-def soft_edge(
+def feather(
     mask: Float[Array, "h w 1"], height: Count, width: Count, *, radius: int
 ) -> Float[Array, "h w 1"]:
     """Erode a shape, then blur it, so that it fades out towards its edge.

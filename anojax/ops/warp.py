@@ -22,7 +22,7 @@ class Warp(NamedTuple):
     xy: Scalar
     xx: Scalar
 
-    def forth(self, y: Array, x: Array) -> tuple[Array, Array]:
+    def apply(self, y: Array, x: Array) -> tuple[Array, Array]:
         """Where the map sends offsets."""
         return self.yy * y + self.yx * x, self.xy * y + self.xx * x
 
@@ -51,7 +51,9 @@ class Warp(NamedTuple):
         )
 
 
-def compose(*, tall: Scalar, wide: Scalar, shear: Scalar, angle_rad: Scalar) -> Warp:
+def affine_warp(
+    *, tall: Scalar, wide: Scalar, shear: Scalar, angle_rad: Scalar
+) -> Warp:
     """Stretch, then shear, then turn.
 
     Args:
@@ -69,14 +71,14 @@ def compose(*, tall: Scalar, wide: Scalar, shear: Scalar, angle_rad: Scalar) -> 
     )
 
 
-def spots(size: Size) -> tuple[Float[Array, "16 16"], Float[Array, "16 16"]]:
+def sample_grid(size: Size) -> tuple[Float[Array, "16 16"], Float[Array, "16 16"]]:
     """Rows and columns of points spread evenly over a box of that (height, width)."""
     grid = (np.arange(_GRID, dtype=np.float32) + 0.5) / _GRID
     rows = jnp.broadcast_to(grid[:, None] * size[0], (_GRID, _GRID))
     return rows, jnp.broadcast_to(grid[None] * size[1], (_GRID, _GRID))
 
 
-def on_mask(
+def inside_mask(
     mask: Float[Array, "h w 1"] | None, y: Float[Array, "*s"], x: Float[Array, "*s"]
 ) -> Bool[Array, "*s"]:
     """Whether points lie on the mask; not outside the image; ``None`` is everywhere."""

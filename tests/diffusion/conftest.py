@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anojax.diffusion.prediction import Prediction, epsilon_of
-from anojax.diffusion.schedules import Schedule, look_up, tables
+from anojax.diffusion.schedules import Schedule, gather, tables
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def gaussian() -> Callable:
     def build(schedule: Schedule, prediction: Prediction, m=0.3, c=0.4, values=-1.0):
         def model(x, t):
             known = tables(schedule)
-            a, s = look_up(known.alpha, t), look_up(known.sigma, t)
+            a, s = gather(known.alpha, t), gather(known.sigma, t)
             epsilon = s * (x - a * m) / (a * a * c * c + s * s)
             x0 = m + a * c * c * (x - a * m) / (a * a * c * c + s * s)
             out = prediction.of(x0, epsilon, a, s)
@@ -43,7 +43,7 @@ def mixture() -> Callable:
     def build(schedule: Schedule, prediction: Prediction):
         def model(x, t):
             known = tables(schedule)
-            a, s = look_up(known.alpha, t), look_up(known.sigma, t)
+            a, s = gather(known.alpha, t), gather(known.sigma, t)
             logs, parts = [], []
             for w, m, d in zip(weights, means, deviations, strict=True):
                 v = a * a * d * d + s * s

@@ -11,7 +11,7 @@ from anojax.diffusion.guidance import classifier, classifier_free, combine
 from anojax.diffusion.plan import rows
 from anojax.diffusion.prediction import Prediction
 from anojax.diffusion.samplers import Sampler, initial_noise, sample
-from anojax.diffusion.schedules import Schedule, look_up, tables
+from anojax.diffusion.schedules import Schedule, gather, tables
 
 SCHEDULE, EPSILON = Schedule(), Prediction()
 WEIGHTS, MEANS, DEVIATIONS = (0.3, 0.7), (-0.6, 0.4), (0.1, 0.2)
@@ -21,7 +21,7 @@ WEIGHTS, MEANS, DEVIATIONS = (0.3, 0.7), (-0.6, 0.4), (0.1, 0.2)
 def logits(x, t):
     """The exact classifier of the mixture's two parts, for images of one pixel."""
     known = tables(SCHEDULE)
-    a, s = look_up(known.alpha, t), look_up(known.sigma, t)
+    a, s = gather(known.alpha, t), gather(known.sigma, t)
     logs = []
     for w, m, d in zip(WEIGHTS, MEANS, DEVIATIONS, strict=True):
         v = a * a * d * d + s * s

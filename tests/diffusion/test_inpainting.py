@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from anojax.diffusion.inpainting import inpaint, walk
+from anojax.diffusion.inpainting import inpaint, jump_schedule
 from anojax.diffusion.prediction import Prediction
 from anojax.diffusion.samplers import Sampler, initial_noise, sample, start_from
-from anojax.diffusion.schedules import Schedule, alphas_cumprod, look_up, tables
+from anojax.diffusion.schedules import Schedule, alphas_cumprod, gather, tables
 from anojax.errors import AnojaxError
 
 SCHEDULE, EPSILON = Schedule(), Prediction()
@@ -64,7 +64,7 @@ def test_the_network_sees_the_image_as_noisy_as_it_is_told(key, resampling):
     jax.block_until_ready(out)
     jax.effects_barrier()
     t, mean, std = np.array(seen).T
-    assert len(t) == len(walk(8, *(resampling or (1, 1))))
+    assert len(t) == len(jump_schedule(8, *(resampling or (1, 1))))
     kept = alphas_cumprod(SCHEDULE)[t.astype(int)]
     # 4096 pixels: standard errors are at most 0.016 and 0.011. The first x is noise.
     np.testing.assert_allclose(mean[1:], 0.5 * np.sqrt(kept[1:]), atol=0.06)
@@ -94,7 +94,7 @@ def test_the_whole_image_repainted_is_a_sample(scene, sampler, start):
 def test_repaint_s_order():
     """States as RePaint lists them: 5 is the noisiest of 6 steps, -1 is clean."""
     states, t = [5], 5
-    for step, back in walk(6, 2, 2):
+    for step, back in jump_schedule(6, 2, 2):
         assert step == 5 - t  # a step always begins where the last one left x
         t -= 1
         states.append(t)
@@ -106,9 +106,9 @@ def test_repaint_s_order():
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
 def test_one_pass_is_a_straight_walk(steps):
-    assert walk(steps, 10, 1) == [(i, 0) for i in range(steps)]
+    assert jump_schedule(steps, 10, 1) == [(i, 0) for i in range(steps)]
     # Every stretch is passed 10 times: 9 more, of 10 steps each.
-    assert len(walk(250, 10, 10)) == 250 + 24 * 9 * 10
+    assert len(jump_schedule(250, 10, 10)) == 250 + 24 * 9 * 10
 
 
 def pair(variance, correlation):
@@ -116,7 +116,7 @@ def pair(variance, correlation):
 
     def model(x, t):
         known = tables(SCHEDULE)
-        a, s = look_up(known.alpha, t), look_up(known.sigma, t)
+        a, s = gather(known.alpha, t), gather(known.sigma, t)
         even = (x + x[:, :, ::-1]) / 2
         parts = ((even, 1 + correlation), (x - even, 1 - correlation))
         return sum(s * p / (a * a * variance * k + s * s) for p, k in parts)
@@ -164,4 +164,4 @@ def test_samplers_with_a_memory_are_refused(scene):
     with pytest.raises(AnojaxError, match="from 0 to 5"):
         inpaint(network, *scene, **SETTINGS, sampler=SAMPLERS[0], start=6)
     with pytest.raises(AnojaxError, match="two numbers from 1"):
-        walk(10, 0, 2)
+        jump_schedule(10, 0, 2)

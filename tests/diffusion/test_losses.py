@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from anojax.diffusion.losses import (
-    discretised_gaussian,
+    discretized_gaussian,
     draw,
     hybrid_loss,
     simple_loss,
@@ -109,7 +109,7 @@ def test_discretised_probabilities_add_up_to_one(mean, deviation):
     x = jnp.arange(256, dtype=jnp.float32) / 127.5 - 1
     x = x[None, None, :, None]
     level = jnp.full((1, 1, 1, 1), np.log(deviation), jnp.float32)
-    total = jnp.sum(jnp.exp(discretised_gaussian(x, jnp.full_like(x, mean), level)))
+    total = jnp.sum(jnp.exp(discretized_gaussian(x, jnp.full_like(x, mean), level)))
     assert total == pytest.approx(1, abs=2e-5)
 
 

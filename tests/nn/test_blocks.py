@@ -13,7 +13,7 @@ from anojax.nn.blocks import (
     ConvNorm,
     ConvTranspose,
     ProjectionHead,
-    max_pool,
+    max_pool_2x2,
 )
 from anojax.nn.init import he_normal_out, init_network, normal, uniform_fan_in
 
@@ -126,10 +126,10 @@ def test_max_pool_and_its_gradient(key):
     x = jax.random.normal(key, (2, 6, 8, 3))
     weights = jax.random.normal(key, (2, 3, 4, 3))
     other = lambda x: nn.max_pool(x, (2, 2), (2, 2))  # noqa: E731
-    np.testing.assert_array_equal(max_pool(x), other(x))
+    np.testing.assert_array_equal(max_pool_2x2(x), other(x))
     gradients = [
         jax.jit(jax.grad(lambda x, f=f: jnp.sum(f(x) * weights)))(x)
-        for f in (max_pool, other)
+        for f in (max_pool_2x2, other)
     ]
     np.testing.assert_array_equal(*gradients)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anojax.nn.resize import resize_bilinear
-from anojax.nn.smoothing import gaussian_taps, mean_filter, smooth
+from anojax.nn.smoothing import gaussian_taps, mean_filter, separable_filter
 
 
 def interpolated(x, n_out, axis, align_corners):
@@ -69,10 +69,10 @@ def test_smoothing_is_the_banded_product(key):
         return jnp.einsum("ih,bhwc,jw->bijc", banded(9), x, banded(12))
 
     np.testing.assert_allclose(
-        jax.jit(smooth, static_argnums=1)(x, taps), product(x), atol=1e-6
+        jax.jit(separable_filter, static_argnums=1)(x, taps), product(x), atol=1e-6
     )
     cost = lambda f: lambda x: jnp.sum(jnp.sin(f(x)))  # noqa: E731
-    gradient = jax.jit(jax.grad(cost(lambda x: smooth(x, taps))))(x)
+    gradient = jax.jit(jax.grad(cost(lambda x: separable_filter(x, taps))))(x)
     np.testing.assert_allclose(gradient, jax.jit(jax.grad(cost(product)))(x), atol=1e-6)
 
 

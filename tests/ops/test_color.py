@@ -21,8 +21,8 @@ def test_luma_of_gray_is_gray(sample_image):
 
 def test_hue_turns_as_colorsys(sample_image):
     for turns in (-0.1, 0.03, 0.4):
-        ours = color.join(
-            color.adjust_hue(color.split(jnp.asarray(sample_image)), turns)
+        ours = color.merge_channels(
+            color.adjust_hue(color.split_channels(jnp.asarray(sample_image)), turns)
         )
         for y, x in ((0, 0), (13, 40), (50, 7), (63, 79)):
             h, s, v = colorsys.rgb_to_hsv(*sample_image[y, x].tolist())
@@ -37,17 +37,20 @@ def test_identity_factors_change_nothing(sample_image):
             color.adjust_contrast,
             color.adjust_saturation,
         ):
-            out = color.join(adjust(color.split(image), 1.0))
+            out = color.merge_channels(adjust(color.split_channels(image), 1.0))
             np.testing.assert_allclose(out, image, atol=1e-6)
-        out = color.join(color.adjust_hue(color.split(image), 0.0))
+        out = color.merge_channels(color.adjust_hue(color.split_channels(image), 0.0))
         np.testing.assert_allclose(out, image, atol=1e-6)
 
 
 def test_contrast_takes_the_mean_where_it_is_told(sample_image):
     weights = np.zeros((64, 80), np.float32)
     weights[10:20, 30:50] = 1
-    planes, weights = color.split(jnp.asarray(sample_image)), jnp.asarray(weights)
-    flat = color.join(color.adjust_contrast(planes, 0.0, weights=weights))
+    planes, weights = (
+        color.split_channels(jnp.asarray(sample_image)),
+        jnp.asarray(weights),
+    )
+    flat = color.merge_channels(color.adjust_contrast(planes, 0.0, weights=weights))
     mean = np.asarray(color.luma(jnp.asarray(sample_image)))[10:20, 30:50].mean()
     np.testing.assert_allclose(flat, mean, atol=1e-5)
 

@@ -20,7 +20,9 @@ def random_image(channels):
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 11, 15])
 def test_kernel_equals_opencv(size, shape):
     expected = cv2.getStructuringElement(CV2_SHAPES[shape], (size, size))
-    np.testing.assert_array_equal(morphology.kernel(size, shape), expected > 0)
+    np.testing.assert_array_equal(
+        morphology.structuring_element(size, shape), expected > 0
+    )
 
 
 @pytest.mark.parametrize("shape", ["box", "ellipse"])
@@ -32,7 +34,7 @@ def test_operations_equal_opencv(size, shape, channels):
     pairs = {
         morphology.dilate: cv2.MORPH_DILATE,
         morphology.erode: cv2.MORPH_ERODE,
-        morphology.closed: cv2.MORPH_CLOSE,
+        morphology.closing: cv2.MORPH_CLOSE,
     }
     for ours, theirs in pairs.items():
         expected = cv2.morphologyEx(sample_image, theirs, element).reshape(
@@ -44,9 +46,9 @@ def test_operations_equal_opencv(size, shape, channels):
 
 def test_batched_equals_single():
     images = jnp.stack([random_image(1), 1 - random_image(1)])
-    both = jax.vmap(lambda p: morphology.closed(p, size=5, shape="ellipse"))(images)
+    both = jax.vmap(lambda p: morphology.closing(p, size=5, shape="ellipse"))(images)
     np.testing.assert_array_equal(
-        both[1], morphology.closed(images[1], size=5, shape="ellipse")
+        both[1], morphology.closing(images[1], size=5, shape="ellipse")
     )
 
 

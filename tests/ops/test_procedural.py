@@ -16,9 +16,9 @@ def made(function, *arguments, **options):
 
 
 def test_fractal_noise_is_normalized_and_falls_with_frequency(key):
-    raw = procedural.white(key, (65, 96))
-    rough = made(procedural.fractal, raw, slope=0.5, coarsest=3.0)
-    smooth = made(procedural.fractal, raw, slope=2.0, coarsest=3.0)
+    raw = procedural.white_noise(key, (65, 96))
+    rough = made(procedural.fractal_noise, raw, slope=0.5, coarsest=3.0)
+    smooth = made(procedural.fractal_noise, raw, slope=2.0, coarsest=3.0)
     for field in (rough, smooth):
         assert field.shape == (65, 96)
         np.testing.assert_allclose([field.mean(), field.std()], [0, 1], atol=1e-3)
@@ -28,9 +28,14 @@ def test_fractal_noise_is_normalized_and_falls_with_frequency(key):
 
 @pytest.mark.parametrize("angle, along", [(0.0, 1), (np.pi / 2, 0)])
 def test_stretched_noise_runs_along_its_angle(key, angle, along):
-    raw = procedural.white(key, (64, 64))
+    raw = procedural.white_noise(key, (64, 64))
     field = made(
-        procedural.fractal, raw, slope=0.8, coarsest=4.0, stretch=8.0, angle_rad=angle
+        procedural.fractal_noise,
+        raw,
+        slope=0.8,
+        coarsest=4.0,
+        stretch=8.0,
+        angle_rad=angle,
     )
     steps = [np.abs(np.diff(field, axis=axis)).mean() for axis in (0, 1)]
     assert steps[1 - along] > 1.5 * steps[along]
@@ -42,7 +47,7 @@ def test_cells_equal_a_nearest_neighbor_search(key, count):
     points = 0.35 + 0.3 * np.asarray(jax.random.uniform(key, (8, 8, 2)))
     y, x = procedural.grid((40, 40))
     first, second, owner = jax.jit(
-        lambda p, y, x: procedural.cells(p, y, x, count=count)
+        lambda p, y, x: procedural.worley_noise(p, y, x, count=count)
     )(jnp.asarray(points), y, x)
     rows, columns = np.mgrid[-1 : count + 1, -1 : count + 1]
     inner = points[rows % count, columns % count]
@@ -85,13 +90,13 @@ def test_boxes_are_negative_inside_and_exact_outside():
 def test_ramp_passes_through_its_colors():
     colors = np.random.default_rng(0).random((4, 3)).astype(np.float32)
     value = jnp.asarray(np.array([[-1.0, 0.0, 1 / 3, 2 / 3, 1.0, 2.0]], np.float32))
-    got = made(procedural.ramp, value, jnp.asarray(colors))[0]
+    got = made(procedural.color_ramp, value, jnp.asarray(colors))[0]
     np.testing.assert_allclose(got, colors[[0, 0, 1, 2, 3, 3]], atol=1e-6)
 
 
 def test_light_brightens_the_slope_that_faces_it():
     y, x = procedural.grid((32, 32))
     hill = jnp.exp(-(y * y + x * x) / 0.05)
-    lit = made(procedural.light, hill, angle_rad=0.0, depth=1.0)
+    lit = made(procedural.shading, hill, angle_rad=0.0, depth=1.0)
     assert lit[:, :14].mean() > 0.05 and lit[:, 18:].mean() < -0.05
     assert np.abs(lit).max() < 1

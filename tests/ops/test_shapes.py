@@ -102,7 +102,7 @@ def test_turn_mask_equals_pillow(size, degrees):
     turned = np.asarray(Image.fromarray(inner).rotate(degrees, expand=True)) > 0
     y, x = np.nonzero(turned)
     want = turned[y.min() : y.max() + 1, x.min() : x.max() + 1]
-    got, height, width = shapes.turn_mask(
+    got, height, width = shapes.rotate_mask(
         jnp.asarray(plain)[..., None], *size, np.deg2rad(degrees)
     )
     assert (int(height), int(width)) == want.shape
@@ -124,7 +124,7 @@ def test_soft_edge_equals_opencv(radius):
     )
     canvas = np.zeros((41, 36, 1), np.float32)
     canvas[:30, :30, 0] = shape / 255
-    got = shapes.soft_edge(
+    got = shapes.feather(
         jnp.asarray(canvas), jnp.int32(30), jnp.int32(30), radius=radius
     )
     np.testing.assert_allclose(got[:30, :30, 0], want / 255, atol=1e-5)

@@ -9,15 +9,15 @@ from anojax.ops import warp
 
 def _make(tall=1.0, wide=1.0, shear=0.0, angle=0.0):
     tall, wide, shear, angle = (jnp.float32(v) for v in (tall, wide, shear, angle))
-    return warp.compose(tall=tall, wide=wide, shear=shear, angle_rad=angle)
+    return warp.affine_warp(tall=tall, wide=wide, shear=shear, angle_rad=angle)
 
 
 @pytest.mark.parametrize("values", [(1.2, 0.8, 0.2, 0.7), (-0.7, 1.3, 0.0, -1.2)])
 def test_inverse_undoes_the_map(values):
     made = _make(*values)
     y, x = jnp.array([3.0, -20.5]), jnp.array([11.5, 7.0])
-    there = made.forth(y, x)
-    np.testing.assert_allclose(made.inverse().forth(*there), [y, x], atol=0.02)
+    there = made.apply(y, x)
+    np.testing.assert_allclose(made.inverse().apply(*there), [y, x], atol=0.02)
 
 
 def test_coefficients_of_the_inverse_are_exact():
@@ -27,7 +27,7 @@ def test_coefficients_of_the_inverse_are_exact():
 
 def test_quarter_turn_is_counter_clockwise():
     # To the right becomes up.
-    y, x = _make(angle=np.pi / 2).forth(jnp.float32(0), jnp.float32(1))
+    y, x = _make(angle=np.pi / 2).apply(jnp.float32(0), jnp.float32(1))
     np.testing.assert_allclose((y, x), (-1, 0), atol=1e-6)
 
 
@@ -51,11 +51,11 @@ def test_only_mirrors_copy():
 def test_points_on_a_mask():
     mask = jnp.zeros((4, 5, 1)).at[1, 2].set(1.0)
     y, x = jnp.array([1.0, 1.99, 2.0, 1.5, -0.1]), jnp.array([2.0, 2.99, 2.5, 9.0, 2.5])
-    assert warp.on_mask(mask, y, x).tolist() == [True, True, False, False, False]
-    assert warp.on_mask(None, y, x).all()
+    assert warp.inside_mask(mask, y, x).tolist() == [True, True, False, False, False]
+    assert warp.inside_mask(None, y, x).all()
 
 
 def test_spots_cover_the_box_evenly():
-    rows, columns = warp.spots((jnp.float32(8), jnp.float32(32)))
+    rows, columns = warp.sample_grid((jnp.float32(8), jnp.float32(32)))
     np.testing.assert_allclose((rows.mean(), columns.mean()), (4, 16), rtol=1e-5)
     assert 0 < rows.min() and rows.max() < 8 and columns.max() < 32

@@ -185,12 +185,12 @@ class Reb(Synthesizer):
             blobs = self._blobs(key, grain, stretch, (height, width), window, shape)
             mask = mask * blobs
         if turned:
-            mask, height, width = shapes.turn_mask(mask, height, width, angle)
+            mask, height, width = shapes.rotate_mask(mask, height, width, angle)
 
         radius = round(EDGE_PX[kind] * _scale(shape))
         alpha = lax.cond(
             smooth < self.smooth,
-            lambda: shapes.soft_edge(mask, height, width, radius=radius),
+            lambda: shapes.feather(mask, height, width, radius=radius),
             lambda: mask,
         )
         if kind == CLUMP:

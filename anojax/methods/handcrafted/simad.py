@@ -14,7 +14,7 @@ from anojax.core import Card, Synthesizer, hp
 from anojax.errors import SettingError
 from anojax.ops import color, filters, geometry, placement
 from anojax.ops.blend import allowed, local_synthesis, whole_px
-from anojax.ops.warp import Size, Warp, compose, on_mask, spots
+from anojax.ops.warp import Size, Warp, affine_warp, inside_mask, sample_grid
 from anojax.random import between, stream
 from anojax.types import Inputs, PyTree, Synthesis
 
@@ -110,13 +110,13 @@ class Simad(Synthesizer):
         cut = self._cut(stream(key, "source"), source_object, size, shape)
         if not self.object_paste:
             inputs = inputs.replace(foreground=None)
-        row, column = spots(size)
-        solid = on_mask(source_object, cut[0] + row, cut[1] + column)
+        row, column = sample_grid(size)
+        solid = inside_mask(source_object, cut[0] + row, cut[1] + column)
         center = self._center(
             stream(key, "place"),
             allowed(inputs),
             warp.extent(size),
-            warp.forth(row - size[0] / 2, column - size[1] / 2),
+            warp.apply(row - size[0] / 2, column - size[1] / 2),
             solid,
             shape,
         )
@@ -124,11 +124,11 @@ class Simad(Synthesizer):
         y = np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - center[0]
         x = np.arange(shape[1], dtype=np.float32)[None] + 0.5 - center[1]
         inverse = warp.inverse()
-        row, column = inverse.forth(*jnp.broadcast_arrays(y, x))
+        row, column = inverse.apply(*jnp.broadcast_arrays(y, x))
         row, column = row + size[0] / 2, column + size[1] / 2
         inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
         row, column = row + cut[0], column + cut[1]
-        mask = (inside & on_mask(source_object, row, column)).astype(jnp.float32)[
+        mask = (inside & inside_mask(source_object, row, column)).astype(jnp.float32)[
             ..., None
         ]
         patch = _sample(image, row - 0.5, column - 0.5, inverse.copies())
@@ -206,7 +206,7 @@ class Simad(Synthesizer):
             tall, wide = factor * tall, factor * wide
         tall = jnp.where(chosen["flip_y"], -tall, tall)
         wide = jnp.where(chosen["flip_x"], -wide, wide)
-        warp = compose(tall=tall, wide=wide, shear=shear, angle_rad=angle)
+        warp = affine_warp(tall=tall, wide=wide, shear=shear, angle_rad=angle)
         return warp, squeezed
 
     def _center(
@@ -247,7 +247,7 @@ class Simad(Synthesizer):
         y, x = (
             c[:, None, None] + o[None] for c, o in zip(centers, offsets, strict=True)
         )
-        good = jnp.mean(on_mask(where, y, x) & solid[None], axis=(1, 2))
+        good = jnp.mean(inside_mask(where, y, x) & solid[None], axis=(1, 2))
         share = good / jnp.maximum(jnp.mean(solid), 1e-3)
         best = placement.first_acceptable(share, threshold=self.min_object_frac)
         return _half(centers[0][best]), _half(centers[1][best])
@@ -270,7 +270,9 @@ class Simad(Synthesizer):
             return filters.gaussian_blur(x, between(u, (0.5, 2.0)), radius=radius)
 
         def on_planes(adjust, bounds):
-            return lambda x, u: color.join(adjust(color.split(x), between(u, bounds)))
+            return lambda x, u: color.merge_channels(
+                adjust(color.split_channels(x), between(u, bounds))
+            )
 
         def contrast(planes, factor):
             return color.adjust_contrast(planes, factor, weights=weights)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from anojax.errors import SettingError
 from anojax.nn.attention import SelfAttention
 from anojax.nn.blocks import Conv, ConvNorm, ConvTranspose, Network
-from anojax.nn.diffusion_blocks import mean_of_blocks
+from anojax.nn.diffusion_blocks import avg_pool_2x2
 from anojax.nn.group_norm import GroupNorm
 from anojax.nn.init import init_network
 from anojax.nn.resize import resize_bilinear
@@ -204,7 +204,7 @@ class FeatureBlock(Network):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j k"]:
         y = nn.silu(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm")(x))
         if self.resample == "down":
-            x, y = mean_of_blocks(x), mean_of_blocks(y)
+            x, y = avg_pool_2x2(x), avg_pool_2x2(y)
         elif self.resample == "up":
             x, y = self._up("up_input", x), self._up("up", y)
         y = Conv(features=self.features, dtype=self.dtype, name="conv")(y)

@@ -336,7 +336,7 @@ class CutpasteTask(GradientTask):
             image = color.jitter(stream(key, "jitter"), inputs.image, **strength)
             spatial = (image, inputs.foreground, inputs.region)
             if self.crop_frac is not None:
-                window = windows.part_of(image.shape[:2], self.crop_frac)
+                window = windows.window_size(image.shape[:2], self.crop_frac)
                 spatial = windows.random_window(stream(key, "crop"), spatial, window)
             image, foreground, region = spatial
             return inputs.replace(image=image, foreground=foreground, region=region)
@@ -372,29 +372,29 @@ class CutpasteDetector(Detector):
             found = classifier.classify(self.network, variables, image[None])
             where = classifier.grad_cam(self.network, variables, found, shape)
             return where, self._distances(variables, found)[0]
-        window = windows.part_of(shape, self.crop_frac)
-        strides = windows.part_of(shape, self.stride_frac)
-        starts = windows.starts(shape, window, strides)
+        window = windows.window_size(shape, self.crop_frac)
+        strides = windows.window_size(shape, self.stride_frac)
+        starts = windows.window_starts(shape, window, strides)
 
         def of_row(y):
-            crops = windows.cut(image, y, starts[1], window)
+            crops = windows.gather_windows(image, y, starts[1], window)
             found = classifier.classify(self.network, variables, crops)
             return self._distances(variables, found)
 
         # Row by row: all windows at once would fill the memory.
         grid = lax.map(of_row, jnp.asarray(starts[0]))
-        return windows.spread(grid, shape, window, starts), grid.max()
+        return windows.gaussian_upsample(grid, shape, window, starts), grid.max()
 
     @partial(jax.jit, static_argnums=0)
     def _embeddings(self, variables, batch):
         images = jnp.asarray(batch, jnp.float32) / 255
         if self.crop_frac is not None:
-            window = windows.part_of(images.shape[1:3], self.crop_frac)
-            images = windows.tiles(images, window)
-        return classifier.unit_length(
+            window = windows.window_size(images.shape[1:3], self.crop_frac)
+            images = windows.tile_windows(images, window)
+        return classifier.l2_normalize(
             classifier.classify(self.network, variables, images)["pooled"]
         )
 
     def _distances(self, variables, found):
         each = jax.vmap(lambda feature: mahalanobis(variables["density"], feature))
-        return each(classifier.unit_length(found["pooled"]))
+        return each(classifier.l2_normalize(found["pooled"]))

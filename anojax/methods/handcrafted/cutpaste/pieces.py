@@ -118,7 +118,7 @@ def fetch(
         flat.at[pixel * channels + c].get(mode="promise_in_bounds")
         for c in range(channels)
     )
-    return color.join(tuple(planes))
+    return color.merge_channels(tuple(planes))
 
 
 def uniform_index(u: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
