@@ -149,6 +149,9 @@ def batch(
         device, so that a quarter of the bytes travel to the host.
       strategy: ``"vmap"`` (accelerators), ``"map"`` (CPU) or by platform.
       devices: which devices to use; all local ones by default.
+
+    Raises:
+      AnojaxError: an unknown strategy, or no devices.
     """
     if strategy not in ("auto", "vmap", "map"):
         raise AnojaxError(f"strategy is {strategy!r}; choose auto, vmap or map")

@@ -32,6 +32,9 @@ def one_of(
 
     Under ``vmap`` (accelerators) every method is computed for every image; for large
     runs, a batch per method is cheaper.
+
+    Raises:
+      AnojaxError: not as many weights as methods, a negative one, or all zero.
     """
     synths = _several(synths, "one_of")
     weights = weights or (1.0,) * len(synths)
@@ -44,7 +47,11 @@ def one_of(
 
 
 def maybe(synth: Synthesizer, probability: float) -> Synthesizer:
-    """`synth` with a probability, else the image unchanged (label 0)."""
+    """`synth` with a probability, else the image unchanged (label 0).
+
+    Raises:
+      AnojaxError: the probability is outside [0, 1].
+    """
     if not 0 <= probability <= 1:
         raise AnojaxError(f"maybe: probability is {probability}; give 0 to 1")
     return _Maybe(synth, float(probability))
@@ -54,6 +61,9 @@ def within(synth: Synthesizer, box: tuple[float, float, float, float]) -> Synthe
     """Defects only inside a box (top, left, bottom, right), as fractions of the sides.
 
     For regions of any other shape give `Inputs.region`.
+
+    Raises:
+      AnojaxError: the box is empty or reaches beyond the image.
     """
     top, left, bottom, right = box
     if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
@@ -80,7 +90,11 @@ def with_source(base: Synthesizer, source: Synthesizer) -> Synthesizer:
 def with_blend(
     base: Synthesizer, blend: Literal["poisson", "poisson_mixed"]
 ) -> Synthesizer:
-    """`base`'s defect, cloned into the image by its gradients, without a seam."""
+    """`base`'s defect, cloned into the image by its gradients, without a seam.
+
+    Raises:
+      AnojaxError: an unknown blend.
+    """
     if blend not in ("poisson", "poisson_mixed"):
         raise AnojaxError(
             f"with_blend: blend is {blend!r}; choose poisson or poisson_mixed"

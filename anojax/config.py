@@ -150,7 +150,11 @@ def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
 
 
 def override(config: T, assignments: Sequence[str]) -> T:
-    """Apply ``"optimizer.rate=1e-3"`` style assignments; later ones win."""
+    """Apply ``"optimizer.rate=1e-3"`` style assignments; later ones win.
+
+    Raises:
+      UnknownName: a name that the configuration does not have.
+    """
     values = to_dict(config, differences=True)
     for assignment in assignments:
         path, value = split_assignment(assignment)

@@ -165,7 +165,13 @@ class Synthesizer(abc.ABC):
 
     @final
     def check(self, inputs: Inputs) -> None:
-        """Raise unless the method can work on inputs of this structure."""
+        """Raise unless the method can work on inputs of this structure.
+
+        Raises:
+          MissingInput: an input that the method needs is absent.
+          UnsupportedInput: a region that the method cannot keep.
+          UnsupportedControl: a control that the method does not have.
+        """
         if inputs.image is None and self.card.level != "feature":
             raise MissingInput(f"{self.name} needs a normal image as `image`")
         for need in self.needs:
@@ -241,7 +247,11 @@ def settings(synth: Synthesizer) -> dict[str, Any]:
 
 
 def with_settings(synth: Synthesizer, **changes: Any) -> Synthesizer:
-    """A copy with other hyper-parameters; unknown names raise `UnknownName`."""
+    """A copy with other hyper-parameters; unknown names raise `UnknownName`.
+
+    Raises:
+      UnknownName: the method has no such setting.
+    """
     known = {f.name for f in dataclasses.fields(synth)}
     for name in changes:
         if name not in known:
@@ -258,7 +268,11 @@ def field_types(cls: type) -> dict[str, Any]:
 
 
 def check_setting(owner: str, field: dataclasses.Field, value: Any) -> None:
-    """Raise `SettingError` if `value` does not fit the field's type and range."""
+    """Raise `SettingError` if `value` does not fit the field's type and range.
+
+    Raises:
+      SettingError: it does not fit.
+    """
     meta, kind = field.metadata, field.type
     where = f"{owner}: {field.name} is {value!r}"
     if not _fits(value, kind):

@@ -32,7 +32,11 @@ def between(u: Float[Array, "*s"], bounds: tuple[float, float]) -> Float[Array, 
 
 
 def method_key(seed: int, method: str) -> Key[Array, ""]:
-    """The key of a whole run. `seed` is an integer in [0, 2**63)."""
+    """The key of a whole run. `seed` is an integer in [0, 2**63).
+
+    Raises:
+      AnojaxError: a seed outside its range.
+    """
     if not 0 <= int(seed) < 2**63:
         raise AnojaxError(f"seed is {seed}; give an integer from 0 to 2**63 - 1")
     # Two 32-bit halves: jax.random.key alone drops the high half without x64.

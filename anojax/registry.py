@@ -71,6 +71,7 @@ def get(name: str) -> type[Synthesizer]:
 
     Raises:
       UnknownName: there is no such method (with the nearest match), or it is planned.
+      AnojaxError: a module does not define exactly one method.
     """
     if name not in _folders():
         if name in planned():

@@ -164,7 +164,11 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """``"256"`` -> (256, 256); ``"240x320"`` -> height 240, width 320."""
+    """``"256"`` -> (256, 256); ``"240x320"`` -> height 240, width 320.
+
+    Raises:
+      SettingError: the text is no size.
+    """
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.strip().isdigit() for part in parts):
         raise SettingError(f"--size is '{text}'; write a side (256) or HxW (240x320)")

@@ -36,6 +36,11 @@ def register(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure, and print a line for each method.
+
+    Raises:
+      SettingError: a number is out of its range.
+    """
     from anojax import registry
     from anojax.builders import make_synthesizer
     from anojax.cli.arguments import method_settings

@@ -17,6 +17,11 @@ def register(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the methods.
+
+    Raises:
+      UnknownName: there is no such paradigm.
+    """
     from anojax import registry
 
     if args.paradigm not in (None, *registry.SURVEY):

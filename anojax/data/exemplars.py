@@ -128,7 +128,11 @@ def read_exemplars(
 def find_exemplars(
     folder: Path, classes: Classes | None = None
 ) -> tuple[TestImage, ...]:
-    """All real defects that a folder holds; see `read_exemplars`."""
+    """All real defects that a folder holds; see `read_exemplars`.
+
+    Raises:
+      DataError: it holds none.
+    """
     plain = not (folder / "test").is_dir() and (folder / "images").is_dir()
     if plain and (folder / "masks").is_dir():
         every, masks = _side_by_side(folder / "images", folder / "masks")

@@ -34,6 +34,9 @@ def encode_png(image: Pixels, *, level: int = 1) -> bytes:
     Args:
       image: ``[H, W, C]`` uint8 or uint16.
       level: of zlib, 0 (stored) to 9 (smallest).
+
+    Raises:
+      DataError: other channels or another number type.
     """
     height, width, channels = image.shape
     if channels not in _COLOR_TYPE or image.dtype not in (np.uint8, np.uint16):

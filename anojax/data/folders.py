@@ -27,6 +27,9 @@ def find_images(folder: str | Path) -> list[Path]:
     Hidden files and folders, thumbnails and runs of anojax are skipped; names that
     differ only in their numbers come in the order of the numbers. A missing or empty
     folder is a `DataError`.
+
+    Raises:
+      DataError: the folder is missing or holds no images.
     """
     folder = _existing(folder)
     found = listing(folder)

@@ -73,6 +73,9 @@ def foregrounds(
         named as the image, of the same size; or one mask for all.
       root: folder of the images, below which masks are in the same places.
       reading: how files are read.
+
+    Raises:
+      DataError: no image can be read, or a mask does not fit.
     """
     if str(mode) == "none":
         return Foregrounds("texture", "the whole image, as asked")

@@ -86,6 +86,7 @@ def read_mask(
     Raises:
       DataError: unreadable, of another size, neither binary nor decided by `classes`,
         empty, or inverted.
+      AnojaxError: an unknown kind of mask.
     """
     if kind not in KINDS:
         raise AnojaxError(f"mask kind '{kind}'; choose {', '.join(KINDS)}")
@@ -139,7 +140,11 @@ def is_binary(path: Path) -> bool:
 def marked(
     path: Path, found: Decoded, classes: Classes | None
 ) -> Bool[np.ndarray, "h w"]:
-    """Where a decoded mask is set."""
+    """Where a decoded mask is set.
+
+    Raises:
+      DataError: several frames, or neither black nor white.
+    """
     if found.frames > 1:
         raise DataError(
             f"mask {path} holds {found.frames} frames; save one mask for each image"

@@ -74,6 +74,10 @@ def make(
 
     Returns:
       uint8 images, and uint8 foregrounds: 1 where the object is, else 0.
+
+    Raises:
+      UnknownName: there is no such product.
+      AnojaxError: the count or the size is too small.
     """
     if product not in PRODUCTS:
         raise UnknownName(
@@ -109,6 +113,9 @@ def write_samples(
 
     Returns:
       The folder. A file that cannot be written is a `DataError`.
+
+    Raises:
+      DataError: a file cannot be written.
     """
     folder = Path(folder)
     for product in products:

@@ -76,7 +76,11 @@ class Stream:
             )
 
     def locate(self, position: int) -> tuple[int, int]:
-        """Position in the stream -> (example id, number of the image)."""
+        """Position in the stream -> (example id, number of the image).
+
+        Raises:
+          AnojaxError: all 2**32 example ids are used up.
+        """
         count = len(self.source)
         visit, place = divmod(position, count)
         image = int(_order(count, self.seed, visit)[place]) if self.shuffle else place

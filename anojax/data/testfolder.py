@@ -83,6 +83,9 @@ def check_masks(
         empty masks of normal images, too.
       images: where images belong, for the message.
       truth: where masks belong.
+
+    Raises:
+      DataError: there are none, or images and masks do not pair.
     """
     lost = [one.path for one in anomalous if one.mask is None]
     if len(lost) == len(anomalous):

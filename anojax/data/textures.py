@@ -43,6 +43,9 @@ def procedural_textures(
     """`count` procedural textures, the kinds of `ops.materials` in turn.
 
     Texture i depends on the seed and on i alone.
+
+    Raises:
+      AnojaxError: the count is below 1.
     """
     if count < 1:
         raise AnojaxError(f"{count} textures were asked for; give a count from 1")
@@ -100,6 +103,10 @@ def texture_bank(
     Returns:
       The middle of every image, resized, in natural order of the names.
       An empty folder or an unreadable image is a `DataError`.
+
+    Raises:
+      AnojaxError: other channels than 1 or 3.
+      DataError: the folder is empty or an image is unreadable.
     """
     if channels not in (1, 3):
         raise AnojaxError(f"textures of {channels} channels; give 1 or 3")

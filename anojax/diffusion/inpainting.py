@@ -81,6 +81,9 @@ def jump_schedule(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
 
     RePaint's own order: it goes back at every noise level that is a multiple of `jump`
     steps above the last one of the grid, `passes` - 1 times.
+
+    Raises:
+      AnojaxError: a number below 1.
     """
     if jump < 1 or passes < 1:
         raise AnojaxError(f"resampling is ({jump}, {passes}); give two numbers from 1")

@@ -81,6 +81,9 @@ def hybrid_loss(
 
     Returns:
       The loss, and its parts ``mse`` and ``vb``, the latter in bits per dimension.
+
+    Raises:
+      AnojaxError: the variance is not learned as ``learned_range``.
     """
     if prediction.variance != "learned_range":
         raise AnojaxError(

@@ -132,6 +132,9 @@ def rows(
       result, and for ``ddpm`` and ``ddim`` the ``deviation`` of the noise that does not
       depend on the network, ``noisy`` (0 at the last step, else 1), and the variances
       ``log_small`` and ``log_large``.
+
+    Raises:
+      SettingError: steps that the sampler does not have.
     """
     stop = sampler.steps if stop is None else stop
     if not 0 <= start <= stop <= sampler.steps:

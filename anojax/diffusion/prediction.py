@@ -41,7 +41,11 @@ class Prediction:
     def split(
         self, output: Float[Array, "b h w k"], channels: int
     ) -> tuple[Images, Images | None]:
-        """The target's half of an output, and the variance's, if it is learned."""
+        """The target's half of an output, and the variance's, if it is learned.
+
+        Raises:
+          AnojaxError: the output has another number of channels.
+        """
         learned = self.variance == "learned_range"
         expected = 2 * channels if learned else channels
         if output.shape[-1] != expected:

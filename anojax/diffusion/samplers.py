@@ -159,6 +159,9 @@ def invert(
       prediction: the meaning of the output of `model`.
       sampler: its settings.
       stop: index of the step from whose noise level `sample` shall start.
+
+    Raises:
+      AnojaxError: the sampler is not deterministic DDIM, or `stop` is none of its steps.
     """
     if sampler.kind != "ddim" or sampler.eta:
         raise AnojaxError(

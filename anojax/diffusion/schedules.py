@@ -158,6 +158,10 @@ def timestep_grid(total: int, steps: int, spacing: str, *, offset: int = 0) -> G
     ``ddim``: multiples of the smallest stride that gives as many (ADM's "ddimN");
     ``interpolated``: as ``linspace``, not rounded ("linspace" of the Euler and Heun
     schedulers of diffusers).
+
+    Raises:
+      SettingError: an unknown spacing, an offset that does not fit, or a number of
+        steps that cannot be taken.
     """
     if not 1 <= steps <= total:
         raise SettingError(f"a sampler has {steps} steps; take 1 to {total}")
@@ -197,6 +201,9 @@ def split_grid(total: int, at: int, above: int, below: int) -> tuple[int, ...]:
 
     For two networks that share the work (Defect-Gen): the first `above` steps are the
     first one's. ``at=0`` needs ``below=0``, and ``at=total`` needs ``above=0``.
+
+    Raises:
+      SettingError: a part has more steps than timesteps, or none where it needs some.
     """
     fits = 0 <= above <= total - at and 0 <= below <= at
     needed = bool(above) == (at < total) and bool(below) == (at > 0)
@@ -211,7 +218,11 @@ def split_grid(total: int, at: int, above: int, below: int) -> tuple[int, ...]:
 
 
 def at_timesteps(schedule: Schedule, grid: Grid) -> Float64[np.ndarray, " n"]:
-    """ᾱ on a grid; between timesteps, √(1 - ᾱ) / √ᾱ is interpolated linearly."""
+    """ᾱ on a grid; between timesteps, √(1 - ᾱ) / √ᾱ is interpolated linearly.
+
+    Raises:
+      SettingError: the grid leaves the schedule.
+    """
     known = alphas_cumprod(schedule)
     if not 0 <= grid[-1] <= grid[0] < len(known):
         raise SettingError(

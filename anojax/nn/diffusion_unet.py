@@ -34,7 +34,11 @@ class UNetEncoder(Part):
     def embed(
         self, timesteps: Timesteps, labels: ClassLabels | None
     ) -> Float[Array, "b d"]:
-        """The embedding of time and class that every block receives, float32."""
+        """The embedding of time and class that every block receives, float32.
+
+        Raises:
+          AnojaxError: class labels without classes, or classes without labels.
+        """
         c, width = self.config, self.config.block_out_channels[0]
         if c.time_embedding_type == "fourier":
             project = FourierTime(size=width, name="time_proj")
@@ -83,7 +87,11 @@ class UNetEncoder(Part):
     def encode(
         self, x: Float[Array, "b h w c"], emb: Float[Array, "b d"], train: bool
     ) -> tuple[Float[Array, "b i j k"], list[Float[Array, "b _ _ _"]]]:
-        """What leaves the middle, and the skips of the way down, in order."""
+        """What leaves the middle, and the skips of the way down, in order.
+
+        Raises:
+          AnojaxError: the images have other channels than the network.
+        """
         c = self.config
         check_sides(x, c.side_multiple)
         if x.shape[-1] != c.in_channels:

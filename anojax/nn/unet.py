@@ -115,7 +115,11 @@ class InpaintingUNet(Network):
 
 
 def check_sides(x: Float[Array, "b h w c"], multiple: int) -> None:
-    """Raise unless both sides are multiples of `multiple`."""
+    """Raise unless both sides are multiples of `multiple`.
+
+    Raises:
+      AnojaxError: they are not.
+    """
     _, h, w, _ = x.shape
     if h % multiple or w % multiple:
         raise AnojaxError(

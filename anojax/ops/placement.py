@@ -19,6 +19,9 @@ def random_pixel(
 
     Without a mask every pixel of `shape` = (height, width) is eligible; the mask's own
     size counts when there is one. An empty mask gives the pixel (0, 0).
+
+    Raises:
+      ValueError: neither a mask nor a shape is given.
     """
     if mask is None:
         if shape is None:

@@ -214,6 +214,9 @@ def grid_shuffle(
     Tiles are `height // rows` by `width // columns` pixels. Rows and columns that are
     left over at the bottom and on the right stay in place. MemSeg (arXiv 2205.00908)
     makes its structural defects this way.
+
+    Raises:
+      ValueError: the grid has more rows or columns than the image has pixels.
     """
     (rows, columns), (height, width, channels) = grid, image.shape
     if not (1 <= rows <= height and 1 <= columns <= width):

@@ -180,7 +180,11 @@ def with_parameters(
 
 
 def check_channels(parameters: Parameters | None, image, first, path: Path) -> None:
-    """Raise `DataError` for an image that the learned parameters do not fit."""
+    """Raise `DataError` for an image that the learned parameters do not fit.
+
+    Raises:
+      DataError: they do not.
+    """
     if parameters is not None and image.shape[-1] != first.shape[-1]:
         raise DataError(
             f"{path} has {image.shape[-1]} channels, the first image has "

@@ -109,7 +109,11 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
 
 
 def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
-    """The methods with their settings, checked against the controls requested."""
+    """The methods with their settings, checked against the controls requested.
+
+    Raises:
+      SettingError: severity 0, or `native` with a method of whole images.
+    """
     if config.severity == 0 and not config.keep_empty:
         raise SettingError(
             "severity 0 leaves every image unchanged; raise --severity, or add "

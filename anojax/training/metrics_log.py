@@ -71,6 +71,9 @@ def read(path: Path) -> list[dict[str, float | None]]:
     """The rows of a ``metrics.jsonl``; none when the file is missing.
 
     A last line that a killed process left unfinished is passed over.
+
+    Raises:
+      RunError: a line is damaged.
     """
     if not Path(path).exists():
         return []

@@ -47,7 +47,11 @@ class Strategy(abc.ABC):
     """Devices, over all processes, that a batch is divided among."""
 
     def check_batch(self, size: int) -> None:
-        """Raise unless a global batch of `size` divides over the devices."""
+        """Raise unless a global batch of `size` divides over the devices.
+
+        Raises:
+          AnojaxError: it does not.
+        """
         if size < 1 or size % self.shares:
             nearest = max(1, size // self.shares) * self.shares
             raise AnojaxError(

@@ -130,7 +130,11 @@ def _with_parts(state: TrainState, parts: PyTree) -> TrainState:
 
 
 def run_key(seed: int) -> jax.Array:
-    """The key of a training run, whose images are those of `anojax synth`."""
+    """The key of a training run, whose images are those of `anojax synth`.
+
+    Raises:
+      SettingError: a seed outside its range.
+    """
     if not 0 <= seed < 2**32:
         raise SettingError(f"seed is {seed}; give an integer from 0 to 2**32 - 1")
     return jax.random.key(np.uint32(seed))

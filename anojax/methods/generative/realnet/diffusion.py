@@ -85,7 +85,11 @@ class RealnetDiffusion(PerlinShape):
         return UNetClassifier(config=config, classes=self.classes, **how)
 
     def check_guided(self) -> None:
-        """Raise `SettingError` unless there are categories that could guide."""
+        """Raise `SettingError` unless there are categories that could guide.
+
+        Raises:
+          SettingError: there are none.
+        """
         if self.classes is None or self.classes < 2:
             raise SettingError(
                 f"realnet: guidance is {self.guidance} and classes is {self.classes}; "

@@ -305,7 +305,11 @@ class CutpasteTask(GradientTask):
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[Float[Array, "n h w c"], Int[Array, " n"]]:
         """What the network sees in a step, and its classes: first the normal images,
-        then their patches, then their scars."""
+        then their patches, then their scars.
+
+        Raises:
+          SettingError: windows are cut before the defect, and anomalies are precomputed.
+        """
         if batch.ready is None:
             batch = self._augmented(key, batch)
         elif self.crop_frac is not None:
