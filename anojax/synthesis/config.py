@@ -89,4 +89,18 @@ def from_request(request: Mapping[str, Any]) -> SynthConfig:
     """
     if "data" not in request:
         request = nest(SynthConfig, {"bits": 16, "frames": "first"} | dict(request))
+        settings = dict(request.get("settings") or {})
+        if "simad" in settings:
+            settings["simad"] = renamed_settings("simad", settings["simad"])
+        request = {**request, "settings": settings}
     return from_dict(SynthConfig, request)
+
+
+def renamed_settings(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a method as a run of version 0.1.0 recorded them, by today's names."""
+    if method != "simad" or "colour" not in given:
+        return dict(given)
+    kinds = ["grayscale" if k == "greyscale" else k for k in given["colour"]]
+    return {"color" if k == "colour" else k: v for k, v in given.items()} | {
+        "color": kinds
+    }
