@@ -1,6 +1,7 @@
 """Which images to work on: the one block `data` of every configuration."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,5 +88,6 @@ class DataConfig:
         for name in PATHS:
             value = getattr(self, name)
             if value not in (None, "", "auto", "none"):
-                changes[name] = str(Path(value).expanduser().resolve())
+                # Links stay: a category is called as the link to it is.
+                changes[name] = os.path.abspath(Path(value).expanduser())
         return dataclasses.replace(self, **changes)

@@ -20,6 +20,7 @@ from anojax.data.files import Pixels
 from anojax.data.folders import Source
 from anojax.data.mask_files import mask_files
 from anojax.data.masks import Classes, parse_classes
+from anojax.data.naming import file_name
 from anojax.data.pipeline import Loaded
 from anojax.data.reading import Reading
 from anojax.errors import DataError
@@ -113,8 +114,8 @@ def open_dataset(
         source = folders.discover(
             config.input, layout=config.layout, normal=config.normal, classes=classes
         )
-        if config.category is not None:
-            source = dataclasses.replace(source, category=config.category)
+        category = file_name(config.category or source.category)
+        source = dataclasses.replace(source, category=category)
     label = None if known is None else known.label(source.category)
     images, size = tuple(source.paths), config.shape
     depth = reading.depth(images, config.bits, config.frames)

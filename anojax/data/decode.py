@@ -5,6 +5,7 @@ other programs for some formats. What a file lacks is refused, not filled with b
 Everything here is safe to call from several threads at once.
 """
 
+import ctypes
 import struct
 import sys
 import warnings
@@ -31,6 +32,25 @@ MAX_PIXELS = 2**26
 # warnings are about metadata that is not used here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def _quiet_libtiff() -> None:
+    """Keep libtiff from printing about damaged files, which are refused in a sentence.
+
+    Pillow has no switch for it, but the library that it has loaded does. Where it
+    cannot be reached, as in a static build, its lines are printed.
+    """
+    try:
+        library = ctypes.CDLL(Image.core.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            switch = getattr(library, name)
+            switch.argtypes, switch.restype = [ctypes.c_void_p], ctypes.c_void_p
+            switch(None)
+    except (AttributeError, OSError):
+        return
+
+
+_quiet_libtiff()
 
 _GRAY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"}
 _COLOR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}

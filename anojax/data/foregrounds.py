@@ -83,10 +83,18 @@ def foregrounds(
         masks = mask_files(mode, images, root or Path(), "foreground", reading.classes)
         words = "masks from" if masks.pairs else "one mask for all:"
         return Foregrounds("folder", f"{words} {mode}", masks)
-    looks = (_look(image, reading) for image in _spread(images))
-    seen = [found for found in looks if found is not None]
+    seen, reasons = [], []
+    for image in _spread(images):
+        try:
+            seen.append(_look(image, reading))
+        except DataError as error:
+            # Named when its own turn comes; the decision rests on the others.
+            reasons.append(str(error))
     if not seen:
-        raise DataError("none of the images can be read; run anojax doctor on them")
+        raise DataError(
+            "none of the images can be read: "
+            + (reasons[0] if reasons else "there are none")
+        )
     hits = sum(found.plain_background for found in seen)
     count = f"{hits} of {len(seen)} images looked at"
     if hits >= NEARLY_ALL * len(seen):
@@ -109,14 +117,10 @@ def _spread(images: Sequence) -> list:
     return [images[i] for i in picks.round().astype(int)]
 
 
-def _look(image: Path | np.ndarray, reading: Reading) -> "Found | None":
+def _look(image: Path | np.ndarray, reading: Reading) -> "Found":
     if isinstance(image, np.ndarray):
         return find_object(image)
-    try:
-        array = reading.small(image, reading.image(image), 2 * WORK_PX)
-    except DataError:
-        return None  # named when its own turn comes; the decision rests on the others
-    return find_object(array)
+    return find_object(reading.small(image, reading.image(image), 2 * WORK_PX))
 
 
 @dataclass(frozen=True, eq=False)

@@ -200,8 +200,8 @@ def _binary(values: np.ndarray, lossy: bool) -> Bool[np.ndarray, "h w"] | None:
     if low == top:
         return values > 0
     dark, bright = values < _DARK * top, values >= _BRIGHT * top
-    if not dark.any():
-        return None
+    if not dark.any() or (low > 0 and top < 128):
+        return None  # 1 and 6 are two classes; 16 and 235 are black and white of video
     two = dark & (values == low) | (values == top)
     if two.all():
         return values == top

@@ -69,7 +69,7 @@ def cannot_read(path: Path, error: Exception) -> DataError:
 
 
 def read_text(path: Path, *, limit: int = TEXT_BYTES) -> str:
-    """A text file, with or without a byte-order mark, in UTF-8 or marked UTF-16.
+    """A text file in UTF-8, with or without a byte-order mark.
 
     Line ends of Windows become ``\\n``.
 
@@ -87,9 +87,8 @@ def read_text(path: Path, *, limit: int = TEXT_BYTES) -> str:
         raise cannot_read(path, error) from None
     if len(data) > limit:
         raise DataError(f"{path} is larger than {limit // 2**10} KiB; give a text file")
-    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        text = data.decode("utf-16" if marked else "utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text (byte {error.start} does not fit); save it as "

@@ -26,6 +26,7 @@ from jaxtyping import UInt8, UInt16
 from anojax import device_memory
 from anojax.batching import Batch, batch
 from anojax.core import Synthesizer
+from anojax.data.naming import file_name
 from anojax.data.native import to_native
 from anojax.data.stages import timed
 from anojax.data.visible import RULE, mean_change, written_mask
@@ -162,7 +163,7 @@ class Plan:
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """A name for each image: its file's, made unique where two collide."""
-        stems = [path.stem for path in self.images]
+        stems = [file_name(path.stem) for path in self.images]
         taken = set(stems)
         if len(taken) == len(stems):
             return tuple(stems)

@@ -1,5 +1,6 @@
 """Reading back what a run wrote, whatever its format."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,9 @@ import numpy as np
 from anojax.data.files import Pixels, decode_png
 from anojax.data.pipeline import Final
 from anojax.errors import RunError
+
+# The place of a record; a "#" elsewhere is part of a file's name.
+_RECORD = re.compile(r"\.array_record-\d+-of-\d+#\d+\Z")
 
 
 class Stored(NamedTuple):
@@ -23,7 +27,7 @@ def stored(run: Path, row: dict[str, Any]) -> Stored:
     Raises:
       RunError: a file is missing.
     """
-    if "#" in row["image"]:
+    if _RECORD.search(row["image"]):
         from anojax.data.shard import read_pngs
 
         image, mask = read_pngs(run, row["image"])
@@ -34,7 +38,7 @@ def stored(run: Path, row: dict[str, Any]) -> Stored:
 
 def stored_normal(run: Path, row: dict[str, Any]) -> Pixels:
     """The normal image of a row as it lies in the run."""
-    if "#" in row["normal"]:
+    if _RECORD.search(row["normal"]):
         from anojax.data.shard import read_pngs
 
         return decode_png(read_pngs(run, row["normal"])[0])

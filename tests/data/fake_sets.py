@@ -92,3 +92,45 @@ def plain(root: Path) -> Path:
     save(base / ".trash" / "old.png", sample_image(4))
     save(base / ".hidden.png", sample_image(5))
     return base
+
+
+def mvtec2(root: Path, category: str = "can") -> Path:
+    """MVTec AD 2."""
+    base = root / category
+    for i in range(3):
+        for light in ("regular", "overexposed"):
+            name = f"{i:03d}_{light}"
+            save(base / "train" / "good" / f"{name}.png", sample_image(i))
+            save(base / "validation" / "good" / f"{name}.png", sample_image(50 + i))
+            save(base / "test_private" / f"{name}.png", sample_image(70 + i))
+            public = base / "test_public"
+            save(public / "good" / f"{name}.png", sample_image(100 + i))
+            save(public / "bad" / f"{name}.png", sample_image(200 + i))
+            save(public / "ground_truth" / "bad" / f"{name}_mask.png", mask())
+    return base
+
+
+def loco(root: Path, category: str = "juice") -> Path:
+    """MVTec LOCO AD: masks of several areas, with numbers of types as values."""
+    base = root / category
+    for i in range(2):
+        save(base / "train" / "good" / f"{i:03d}.png", sample_image(i))
+        save(base / "validation" / "good" / f"{i:03d}.png", sample_image(50 + i))
+        save(base / "test" / "good" / f"{i:03d}.png", sample_image(100 + i))
+        for kind in ("logical_anomalies", "structural_anomalies"):
+            save(base / "test" / kind / f"{i:03d}.png", sample_image(200 + i))
+            truth = base / "ground_truth" / kind / f"{i:03d}"
+            save(truth / "000.png", mask(254))
+            save(truth / "001.png", mask(233)[::-1])
+    return base
+
+
+def dagm(root: Path, category: str = "Class1") -> Path:
+    base = root / category
+    for split, first in (("Train", 0), ("Test", 10)):
+        for i in range(4):
+            save(base / split / f"{first + i:04d}.PNG", sample_image(first + i, 1))
+        label = base / split / "Label"
+        save(label / f"{first + 3:04d}_label.PNG", mask())
+        (label / "Labels.txt").write_text("1\n")
+    return base

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from anojax.data.folders import discover
+from anojax.data.folders import discover, discover_all
+from anojax.data.testset import read_test_image
 from anojax.errors import DataError
 
 
@@ -69,6 +71,74 @@ def test_magnetic_tile(fake, tmp_path):
         assert [p.suffix for p in source.paths] == [".jpg"] * 4
         assert [t.defect for t in source.test] == ["blowhole"] * 2 + ["crack"] * 2
         assert all(t.mask == t.path.with_suffix(".png") for t in source.test)
+
+
+def test_mvtec_2(fake, tmp_path):
+    base = fake.mvtec2(tmp_path)
+    source = discover(base)
+    assert (source.layout, source.category) == ("mvtec2", "can")
+    assert len(source.paths) == 6
+    bad = [t for t in source.test if t.defect == "bad"]
+    assert len(bad) == 6 and len(source.test) == 12
+    assert all(t.mask.stem == f"{t.path.stem}_mask" for t in bad)
+    assert source.left_out == {"images under validation": 6}
+    assert discover(base / "train" / "good").layout == "mvtec2"
+
+
+def test_loco_has_several_masks_of_an_image(fake, tmp_path):
+    source = discover(fake.loco(tmp_path))
+    assert (source.layout, len(source.paths)) == ("loco", 2)
+    bad = [t for t in source.test if t.defect != "good"]
+    assert [t.defect for t in bad] == ["logical_anomalies"] * 2 + [
+        "structural_anomalies"
+    ] * 2
+    for one in bad:
+        assert [m.name for m in one.masks] == ["000.png", "001.png"]
+        assert {m.parent.name for m in one.masks} == {one.path.stem}
+        _, mask = read_test_image(one, (24, 24), False)
+        whole = (fake.mask() > 0) | (fake.mask()[::-1] > 0)
+        np.testing.assert_array_equal(mask, whole)
+
+
+def test_dagm(fake, tmp_path):
+    source = discover(fake.dagm(tmp_path))
+    assert (source.layout, source.category) == ("dagm", "Class1")
+    assert [p.stem for p in source.paths] == ["0000", "0001", "0002"]
+    assert [(t.defect, t.mask and t.mask.name) for t in source.test] == [
+        ("good", None), ("good", None), ("good", None), ("defect", "0013_label.PNG"),
+    ]  # fmt: skip
+    assert source.left_out == {"images of Train with a defect": 1}
+    fake.dagm(tmp_path, "Class2")
+    assert [s.category for s in discover_all(tmp_path)] == ["Class1", "Class2"]
+
+
+@pytest.mark.parametrize("image", ["../../secret.png", "/etc/x.png", "a/../../b.png"])
+def test_a_split_that_leads_out_of_its_data_set(fake, tmp_path, image):
+    base = fake.visa(tmp_path)
+    table = tmp_path / "split_csv" / "1cls.csv"
+    table.write_text(f"object,split,label,image,mask\ncandle,train,normal,{image},\n")
+    with pytest.raises(DataError, match="leads out of"):
+        discover(base)
+
+
+def test_a_split_table_in_another_encoding(fake, tmp_path):
+    base = fake.visa(tmp_path)
+    table = tmp_path / "split_csv" / "1cls.csv"
+    before = discover(base).paths
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert discover(base).paths == before
+    table.write_bytes(table.read_text().encode("utf-16"))
+    with pytest.raises(DataError, match="is not UTF-8"):
+        discover(base)
+
+
+def test_types_in_masks_of_visa_are_all_defects(fake, tmp_path):
+    base = fake.visa(tmp_path)
+    several = fake.mask(1) + fake.mask(2)[::-1]
+    fake.save(base / "Data" / "Masks" / "Anomaly" / "000.png", several)
+    one = next(t for t in discover(base).test if t.defect != "good")
+    _, mask = read_test_image(one, (24, 24), False)
+    np.testing.assert_array_equal(mask, several > 0)
 
 
 def test_plain_folder(fake, tmp_path):
