@@ -19,7 +19,8 @@ def register(subparsers) -> None:
         "doctor",
         help="check images, masks and settings",
         description="Check what 'anojax synth' would read with the same arguments: "
-        "images, masks, layout, leaks, textures, memory. Nothing is written. Ends "
+        "images, masks, layout, leaks, textures, memory; and what each folder is taken "
+        "for. Nothing is written. Ends "
         "with code 1 if something would stop a run.",
     )
     add_synthesis(parser)
@@ -32,6 +33,8 @@ def register(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from anojax.data.check import Finding, check
+    from anojax.data.decision import places
+    from anojax.data.masks import parse_classes
     from anojax.environment import start_devices
     from anojax.errors import AnojaxError
     from anojax.synthesis.learned import load_parameters
@@ -59,11 +62,34 @@ def run(args: argparse.Namespace) -> int:
     except AnojaxError as error:
         methods = ", ".join(config.methods)
         findings.insert(0, Finding("error", str(error), methods, ""))
+    table = places(
+        data.input,
+        data.layout,
+        normal=data.normal,
+        classes=parse_classes(data.mask_classes),
+    )
     if args.json:
-        print(json.dumps([dataclasses.asdict(f) for f in findings], indent=1))
+        facts = {"folders": table, "findings": findings}
+        rows = {k: [dataclasses.asdict(row) for row in v] for k, v in facts.items()}
+        print(json.dumps(rows, indent=1))
     else:
+        _print_places(table)
         _print(findings)
     return FAILED if any(f.level == "error" for f in findings) else 0
+
+
+def _print_places(rows) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("folder", "images", "taken for"):
+        table.add_column(title, justify="right" if title == "images" else "left")
+    for row in rows:
+        table.add_row(Text(row.folder), str(row.images), Text(row.taken))
+    if rows:
+        Console().print(table)
 
 
 def _print(findings) -> None:

@@ -78,7 +78,7 @@ def test_doctor_finds_gray_images_stored_as_color(anojax, anojax_json, tmp_path)
         write_image(tmp_path / "parts" / f"{i}.png", gray)
     code, out, _ = anojax("doctor", "--input", tmp_path / "parts")
     assert code == 0 and "--gray" in out
-    findings = anojax_json("doctor", "--input", tmp_path / "parts")
+    findings = anojax_json("doctor", "--input", tmp_path / "parts")["findings"]
     assert any("--gray" in finding["fix"] for finding in findings)
 
 
