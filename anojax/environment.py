@@ -16,6 +16,23 @@ PACKAGES = (
 )
 
 
+MOST_CPU_DEVICES = 256
+"""More than any machine's cores would only cost memory."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def workers() -> int:
+    """Threads that read, and threads that write: decoding, packing and hashing leave
+    the interpreter to the others, so one for each core keeps it busy."""
+    return min(cores(), 64)
+
+
 def start_devices(count: int | None = None) -> list:
     """Start JAX: all cores as devices, and compiled programs kept between runs.
 
@@ -29,6 +46,11 @@ def start_devices(count: int | None = None) -> list:
 
     if count is not None and count < 1:
         raise SettingError(f"--devices is {count}; give at least 1")
+    if count is not None and count > max(MOST_CPU_DEVICES, cores()):
+        raise SettingError(
+            f"--devices is {count}; a machine has at most {MOST_CPU_DEVICES} here; "
+            "leave it out to use all there are"
+        )
     # A CPU shows itself as one device per core, unless the user decided otherwise.
     decided = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not decided:
@@ -78,7 +100,7 @@ def gather() -> dict[str, str]:
         "python": platform.python_version(),
         **versions(),
         "platform": platform.platform(),
-        "cores": str(os.cpu_count()),
+        "cores": str(cores()),
         "devices": ", ".join(f"{n} x {kind}" for kind, n in kinds.items()),
         "backend": devices[0].platform,
         "compilation cache": keep_programs() or "off",

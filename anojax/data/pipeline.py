@@ -30,6 +30,7 @@ from anojax.data.naming import file_name
 from anojax.data.native import to_native
 from anojax.data.stages import timed
 from anojax.data.visible import RULE, mean_change, written_mask
+from anojax.environment import cores
 from anojax.errors import DataError, SettingError
 from anojax.types import Bank, Controls, Inputs
 
@@ -47,7 +48,8 @@ FAINT = 8.0
 """Changes below this many gray levels at the working size may be lost when a defect is
 enlarged to an image's own resolution; they are looked at there before they count."""
 COMPILERS = 8
-"""Programs that are compiled at the same time."""
+"""Programs that are compiled at the same time, on as many cores; each takes a few
+hundred MiB meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,6 @@ def synthesize(
     batch_size: int = 64,
     devices: Sequence[jax.Device] | None = None,
     readers: int = 2,
-    compilers: int = COMPILERS,
 ) -> Iterator[Made]:
     """Make the jobs' images, in an order of convenience.
 
@@ -253,7 +254,6 @@ def synthesize(
         does not fit into the devices' memory is halved, and a warning says so.
       devices: all local ones by default; the pixels do not depend on them.
       readers: threads that decode.
-      compilers: threads that compile.
 
     Raises:
       SettingError: not even the smallest batch fits into the devices' memory.
@@ -274,7 +274,7 @@ def synthesize(
     ahead = max(2, min(2 * batch_size, 128))
     with (
         ThreadPoolExecutor(readers, thread_name_prefix="read") as pool,
-        _pool(compilers, "compile") as compiling,
+        _pool(min(cores(), COMPILERS), "compile") as compiling,
     ):
         device = _Device(plan, batch_size, devices, compiling)
         for group, loaded in look_ahead(pool, read, by_image, ahead):
@@ -375,10 +375,13 @@ class _Device:
         for item, image, mask in zip(items, images, masks, strict=False):
             job, attempts = item.job, item.draw - item.job.first_draw + 1
             normal = item.loaded.image
-            mask = self.plan.mask(job, normal, image, mask)
+            with timed("judge"):
+                mask = self.plan.mask(job, normal, image, mask)
             # Copies: views would keep the whole batch alive.
             made = Made(job, item.draw, normal, image.copy(), mask.copy())
-            if job.draws == 1 or self.plan.shows(made):
+            with timed("judge"):
+                shows = job.draws == 1 or self.plan.shows(made)
+            if shows:
                 yield made
             elif attempts < job.draws:
                 again.append(_Item(job, item.draw + 1, item.loaded))

@@ -14,7 +14,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,20 +216,23 @@ class TfdsSink:
                 f"channels of {dtype}, others have {self.channels} of {self.dtype}; "
                 "a TFDS data set takes one kind: use --gray or --format mvtec"
             )
-        from tensorflow_datasets.core.example_serializer import ExampleSerializer
+        from tensorflow_datasets.proto import tf_example_pb2
 
-        encoded = self.features.encode_example(
-            {
-                "image": BytesIO(image),
-                "mask": BytesIO(mask),
-                "label": label,
-                "example_id": -1 if label == "good" else made.job.example_id,
-                "draw": 0 if label == "good" else made.draw,
-                "source": str(self.output.plan.images[made.job.image]),
-            }
-        )
-        serializer = ExampleSerializer(self.features.get_serialized_info())
-        return serializer.get_tf_example(encoded).SerializeToString(deterministic=True)
+        # What `features.encode_example` and its serializer give, in a sixth of the time.
+        example = tf_example_pb2.Example()
+        values = example.features.feature
+        source = str(self.output.plan.images[made.job.image])
+        texts = {"image": image, "mask": mask, "source": source.encode()}
+        for name, text in texts.items():
+            values[name].bytes_list.value.append(text)
+        numbers = {
+            "label": self.features["label"].str2int(label),
+            "example_id": -1 if label == "good" else made.job.example_id,
+            "draw": 0 if label == "good" else made.draw,
+        }
+        for name, number in numbers.items():
+            values[name].int64_list.value.append(number)
+        return example.SerializeToString(deterministic=True)
 
 
 class _Shard:
@@ -241,9 +243,12 @@ class _Shard:
 
         self.number = number
         self.paths = {split: folder / name for split, name in names.items()}
-        # One record per group: readers fetch single records at random.
+        # One record per group: readers fetch single records at random. A PNG is packed
+        # already; packing it again doubles the time and saves nothing.
         self.writers = {
-            split: ArrayRecordWriter(str(temporary_name(path)), "group_size:1")
+            split: ArrayRecordWriter(
+                str(temporary_name(path)), "group_size:1,uncompressed"
+            )
             for split, path in self.paths.items()
         }
         self.lengths = dict.fromkeys(names, 0)

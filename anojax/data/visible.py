@@ -22,7 +22,12 @@ are the methods' own, and are made again as such."""
 
 def changed(normal: Pixels, image: Pixels) -> Bool[np.ndarray, "h w 1"]:
     """Where at least one channel differs."""
-    return (normal != image).any(axis=-1, keepdims=True)
+    differs = normal[..., :1] != image[..., :1]
+    # One channel after the other: `any` over an axis of three is five times slower.
+    for channel in range(1, image.shape[-1]):
+        one = slice(channel, channel + 1)
+        differs |= normal[..., one] != image[..., one]
+    return differs
 
 
 def written_mask(synth: Synthesizer, normal: Pixels, image: Pixels, mask: Mask) -> Mask:
@@ -49,8 +54,13 @@ def mean_change(normal: Pixels, image: Pixels, mask: Mask, bits: int = 16) -> fl
 
     0 for an empty mask. `bits` is the sensor's depth, for files of 16 bits.
     """
-    inside = mask[..., 0] > 0
-    if not inside.any():
+    rows, columns = (np.flatnonzero(mask[..., 0].any(axis)) for axis in (1, 0))
+    if not rows.size:
         return 0.0
-    change = np.abs(image[inside].astype(np.int32) - normal[inside].astype(np.int32))
-    return float(change.mean()) / highest(image.dtype, bits)
+    # Only the box around the mask is looked at; the sum is one of whole numbers.
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inside = mask[box] > 0
+    change = np.abs(image[box].astype(np.int32) - normal[box].astype(np.int32))
+    total = int((change * inside).sum(dtype=np.int64))
+    mean = total / (int(inside.sum()) * image.shape[-1])
+    return mean / highest(image.dtype, bits)

@@ -1,6 +1,5 @@
 """A run of synthesis from its request to its report."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from anojax.data.manifest import (
 from anojax.data.pipeline import synthesize as make_images
 from anojax.data.shard import TfdsSink
 from anojax.data.write import MvtecSink, Output, Sink, drain
-from anojax.environment import start_devices
+from anojax.device_memory import images_at_a_time
+from anojax.environment import start_devices, workers
 from anojax.errors import RunError
 from anojax.progress import bar
 from anojax.report import html, sheet
@@ -84,6 +84,9 @@ def write_run(
     note(describe(job))
     note(f"output      {folder} ({config.format})")
     found = start_devices(devices)
+    batch_size = batch_size or default_batch(job, found)
+    kind = f"{len(found)} x {found[0].device_kind}"
+    note(f"batch       {batch_size} images at a time on {kind}")
     job.fill_banks()
     if strict:
         job.data.check_all()
@@ -123,22 +126,21 @@ def _write(job, run: Path, devices, batch_size, quiet: bool, note) -> dict[str, 
     total = job.plan.total
     if start:
         note(f"continuing after {start} of {total} images")
-    workers = min(os.cpu_count() or 1, 16)
     jobs = (each for each in job.plan.jobs() if each.index >= start)
     with bar(total, start=start, hidden=quiet) as advance:
         results = make_images(
             job.plan,
             jobs,
-            batch_size=batch_size or default_batch(devices),
+            batch_size=batch_size,
             devices=devices,
-            readers=workers,
+            readers=workers(),
         )
         drain(
             results,
             sink,
             progress,
             start=start,
-            writers=workers,
+            writers=workers(),
             on_commit=lambda: advance(1),
         )
     seconds = time.perf_counter() - started
@@ -149,9 +151,10 @@ def _write(job, run: Path, devices, batch_size, quiet: bool, note) -> dict[str, 
     return facts | {"seconds": round(seconds, 2), "images_per_second": made / seconds}
 
 
-def default_batch(devices: list) -> int:
-    """Images at a time that keep these devices busy."""
-    return max(64, 16 * len(devices))
+def default_batch(job: Prepared, devices: list) -> int:
+    """Images at a time that keep these devices busy and fit into their memory."""
+    each = -(-job.plan.total // len(job.plan.methods))
+    return images_at_a_time(devices, job.data.shape, each)
 
 
 def _finish(job: Prepared, run: Path, progress, config_text: str) -> dict[str, Any]:

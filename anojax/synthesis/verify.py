@@ -1,7 +1,6 @@
 """A run made again from its manifest and its configuration, and compared."""
 
 import dataclasses
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from anojax.data.files import decode_png, sha256
 from anojax.data.manifest import CONFIG, FINISHED, read_rows
 from anojax.data.pipeline import synthesize as make_images
 from anojax.data.readback import stored, stored_normal
-from anojax.environment import start_devices
+from anojax.environment import start_devices, workers
 from anojax.errors import AnojaxError, RunError, SettingError
 from anojax.synthesis.config import from_request
 from anojax.synthesis.folder import read_resolved
@@ -69,20 +68,19 @@ def verify_run(
         note(f"note: {line}")
     found = start_devices(devices)
     output = output_of(job, folder)
-    workers = min(os.cpu_count() or 1, 16)
     results = make_images(
         job.plan,
         rows.jobs(),
-        batch_size=batch_size or default_batch(found),
+        batch_size=batch_size or default_batch(job, found),
         devices=found,
-        readers=workers,
+        readers=workers(),
     )
     problems, pending = [], deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         for made in results:
             line, one = rows.taken.pop(made.job.index)
             pending.append(pool.submit(_compare, folder, output, made, line, one))
-            while len(pending) > 64 * workers:
+            while len(pending) > 64 * workers():
                 problems += pending.popleft().result()
         for future in pending:
             problems += future.result()

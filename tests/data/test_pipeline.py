@@ -12,7 +12,7 @@ import pytest
 
 from anojax.batching import Batch, batch
 from anojax.core import Card, Synthesizer, hp
-from anojax.data import pipeline
+from anojax.data import pipeline, visible
 from anojax.data.pipeline import DRAWS, Loaded, Plan, synthesize
 from anojax.errors import DataError, SettingError
 from anojax.ops.blend import local_synthesis
@@ -298,3 +298,19 @@ def test_programs_are_compiled_ahead_and_once():
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert len(in_threads) == 2 and not elsewhere
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_change_under_the_mask_as_numpy_says_it(channels, dtype):
+    rng = np.random.default_rng(channels)
+    top = np.iinfo(dtype).max
+    before, after = rng.integers(0, top, (2, 20, 30, channels), dtype, endpoint=True)
+    after = np.where(rng.random((20, 30, 1)) < 0.5, before, after)
+    mask = np.zeros((20, 30, 1), np.uint8)
+    assert visible.mean_change(before, after, mask) == 0
+    mask[3:9, 5:20] = 255 * (rng.random((6, 15, 1)) < 0.7)
+    gap = np.abs(after.astype(float) - before)[mask[..., 0] > 0].mean() / top
+    assert visible.mean_change(before, after, mask) == gap
+    differs = (before != after).any(-1, keepdims=True)
+    np.testing.assert_array_equal(visible.changed(before, after), differs)
