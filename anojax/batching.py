@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from anojax.compile_cache import keep_programs
 from anojax.core import Synthesizer
 from anojax.errors import AnojaxError
+from anojax.pixels import as_binary, as_uint8, in_unit_range
 from anojax.random import example_key, method_key, stream
 from anojax.types import Bank, Inputs, PyTree, Synthesis
 
@@ -218,40 +219,24 @@ def _draw_source(key, bank: Bank, inputs: Inputs) -> Inputs:
     index = jax.random.randint(key, (), 0, bank.images.shape[0])
     picked = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 0, False), bank)
     return inputs.replace(
-        source=_scaled(picked.images), source_foreground=_binary(picked.foregrounds)
+        source=in_unit_range(picked.images),
+        source_foreground=as_binary(picked.foregrounds),
     )
 
 
 def _to_float(inputs: Inputs) -> Inputs:
     return inputs.replace(
-        image=_scaled(inputs.image),
-        source=_scaled(inputs.source),
-        foreground=_binary(inputs.foreground),
-        region=_binary(inputs.region),
-        source_foreground=_binary(inputs.source_foreground),
+        image=in_unit_range(inputs.image),
+        source=in_unit_range(inputs.source),
+        foreground=as_binary(inputs.foreground),
+        region=as_binary(inputs.region),
+        source_foreground=as_binary(inputs.source_foreground),
     )
 
 
-def _scaled(image):
-    if image is None or image.dtype != jnp.uint8:
-        return image
-    # Compilers turn a division by 255 into this product; said openly, the pixels are
-    # the same on every platform and in NumPy.
-    return image.astype(jnp.float32) * np.float32(1 / 255)
-
-
-def _binary(mask):
-    if mask is None or mask.dtype != jnp.uint8:
-        return mask
-    return (mask > 0).astype(jnp.float32)
-
-
 def _to_uint8(out: Synthesis) -> Synthesis:
-    def rounded(x):
-        return None if x is None else jnp.round(x * 255).astype(jnp.uint8)
-
     return out.replace(
-        image=rounded(out.image), mask=rounded(out.mask), alpha=rounded(out.alpha)
+        image=as_uint8(out.image), mask=as_uint8(out.mask), alpha=as_uint8(out.alpha)
     )
 
 

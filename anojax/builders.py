@@ -10,8 +10,9 @@ from typing import Any
 
 from anojax import registry
 from anojax.config import fit, from_dict
-from anojax.core import Synthesizer, field_types, with_settings
+from anojax.core import Synthesizer, with_settings
 from anojax.errors import SettingError, UnknownName, did_you_mean
+from anojax.fields import field_types
 from anojax.task import Task
 
 _ELSEWHERE = {"synth": "settings", "steps": "length"}
@@ -69,5 +70,11 @@ def _changed(base: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise SettingError(f"{where} is {values!r}; expected key: value")
     kinds = field_types(type(base))
-    given = {k: fit(v, kinds.get(k)) for k, v in values.items()}
+    given = {}
+    for key, value in values.items():
+        if dataclasses.is_dataclass(kinds.get(key)):
+            inner = _changed(getattr(base, key), value, f"{where}.{key}")
+            given[key] = dataclasses.asdict(inner)
+        else:
+            given[key] = fit(value, kinds.get(key))
     return from_dict(type(base), {**dataclasses.asdict(base), **given}, where=where)

@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses are the schema, YAML holds the differences.
 
-Fields made with `anojax.core.hp` carry their help and their range, so that command
+Fields made with `anojax.fields.hp` carry their help and their range, so that command
 line, YAML and Python share one check and one message.
 """
 
@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from anojax.core import check_setting, field_types
 from anojax.data.opening import read_text
 from anojax.errors import AnojaxError, SettingError, UnknownName, did_you_mean
+from anojax.fields import check_setting, field_types
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
             continue
         made[key] = _tuples(value)
         if "help" in fields[key].metadata:
-            check_setting(where or "configuration", fields[key], made[key])
+            check_setting(where or "configuration", fields[key], made[key], kinds[key])
     absent = [n for n, f in fields.items() if n not in made and _required(f)]
     if absent:
         raise SettingError(f"{where or 'the configuration'} lacks {', '.join(absent)}")

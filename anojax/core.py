@@ -2,24 +2,38 @@
 
 import abc
 import dataclasses
-import types
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final, get_args, get_origin
+from typing import Any, ClassVar, Literal, final
 
 import jax
 from jaxtyping import Array, Float, Key
 
+from anojax.component import Component
 from anojax.errors import (
     MissingInput,
-    SettingError,
     UnknownName,
     UnsupportedControl,
     UnsupportedInput,
     did_you_mean,
 )
+from anojax.fields import check_fields, hp
 from anojax.types import Controls, Inputs, PyTree, Synthesis
+
+__all__ = [
+    "CONTROLS",
+    "FIDELITY",
+    "NEEDS",
+    "Card",
+    "Component",
+    "Layered",
+    "Synthesizer",
+    "add_finder",
+    "hp",
+    "method_of",
+    "settings",
+    "with_settings",
+]
 
 Paradigm = Literal["handcrafted", "distribution", "generative", "vlm"]
 Level = Literal["image", "feature", "full_image"]
@@ -73,25 +87,6 @@ class Card:
     """Values that could not be checked against the source, one sentence each."""
 
 
-def hp(
-    default: Any,
-    help: str,
-    *,
-    low: int | float | None = None,
-    high: int | float | None = None,
-    choices: tuple | None = None,
-) -> Any:
-    """A hyper-parameter: a dataclass field with its meaning and its range.
-
-    Bounds are inclusive and hold for every element of a tuple. Command-line help,
-    range checks and the catalog are derived from this.
-    """
-    return dataclasses.field(
-        default=default,
-        metadata={"help": help, "low": low, "high": high, "choices": choices},
-    )
-
-
 def method_of(module: str) -> str:
     """The name of the method that a module belongs to.
 
@@ -119,8 +114,7 @@ class Synthesizer(abc.ABC):
     card: ClassVar[Card]
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            check_setting(self.name, field, getattr(self, field.name))
+        check_fields(self.name, self)
 
     @property
     def name(self) -> str:
@@ -259,78 +253,3 @@ def with_settings(synth: Synthesizer, **changes: Any) -> Synthesizer:
                 f"{synth.name} has no setting '{name}'{did_you_mean(name, known)}"
             )
     return dataclasses.replace(synth, **changes)
-
-
-def field_types(cls: type) -> dict[str, Any]:
-    """The declared type of every field of a dataclass, resolved."""
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-
-
-def check_setting(owner: str, field: dataclasses.Field, value: Any) -> None:
-    """Raise `SettingError` if `value` does not fit the field's type and range.
-
-    Raises:
-      SettingError: it does not fit.
-    """
-    meta, kind = field.metadata, field.type
-    where = f"{owner}: {field.name} is {value!r}"
-    if not _fits(value, kind):
-        raise SettingError(f"{where}; expected {describe(kind)}")
-    if value is None:
-        return
-    choices, low, high = (meta.get(k) for k in ("choices", "low", "high"))
-    if choices is not None and value not in choices:
-        listed = ", ".join(str(c) for c in choices)
-        raise SettingError(f"{where}; choose one of {listed}")
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, str | bool | tuple):
-            continue
-        if low is not None and not number >= low:
-            raise SettingError(f"{where}; it must be at least {low}")
-        if high is not None and not number <= high:
-            raise SettingError(f"{where}; it must be at most {high}")
-    is_range = isinstance(value, tuple) and len(value) == 2
-    if is_range and all(isinstance(v, int | float) for v in value):
-        if value[0] > value[1] and get_origin(kind) is tuple:
-            raise SettingError(f"{where}; the first number must not exceed the second")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, k) for k in get_args(kind))
-    if kind is type(None):
-        return value is None
-    if origin is tuple:
-        inner = get_args(kind)
-        if not isinstance(value, tuple):
-            return False
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return all(_fits(v, inner[0]) for v in value)
-        return len(value) == len(inner) and all(map(_fits, value, inner))
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def describe(kind: Any) -> str:
-    """A type in words: ``two numbers``, ``a whole number or nothing``."""
-    origin = get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(k) for k in get_args(kind))
-    if origin is tuple:
-        inner = get_args(kind)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return f"a list ({describe(inner[0])} each)"
-        return f"{len(inner)} values ({', '.join(describe(k) for k in inner)})"
-    words = {
-        float: "a number",
-        int: "a whole number",
-        bool: "true or false",
-        str: "a word",
-        type(None): "nothing",
-    }
-    return words.get(kind, str(kind))

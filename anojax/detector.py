@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped, UInt8
 
+from anojax.pixels import in_unit_range
 from anojax.types import PyTree
 
 
@@ -52,11 +52,3 @@ def score_batch(
 ) -> tuple[Float[Array, "b h w"], Float[Array, " b"]]:
     """Maps and scores of a batch of images, uint8 or float32 in [0, 1]."""
     return _scores(detector)(variables, images)
-
-
-def in_unit_range(images: Shaped[Any, "*b h w c"]) -> Float[Array, "*b h w c"]:
-    """Images in [0, 1]: uint8 ones are scaled, float ones are left as they are."""
-    images = jnp.asarray(images)
-    if images.dtype != jnp.uint8:
-        return images
-    return images.astype(jnp.float32) / 255

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from anojax.core import check_setting, hp
 from anojax.errors import SettingError
+from anojax.fields import check_fields, hp
 from anojax.types import PyTree
 
 RULES = ("adam", "adamw", "sgd")
@@ -46,8 +46,7 @@ class Optimizer:
     clip_norm: float | None = hp(None, "largest norm of the whole gradient", low=0.0)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            check_setting("optimizer", field, getattr(self, field.name))
+        check_fields("optimizer", self)
         if self.momentum is not None and self.rule != "sgd":
             raise SettingError(f"optimizer: {self.rule} has no momentum; leave it out")
         if self.betas is not None and self.rule == "sgd":
@@ -72,6 +71,22 @@ class Optimizer:
         # The first update of a warm-up is not wasted on a rate of exactly 0.
         rise = jnp.clip((done + 1 / steps) / self.warmup, 0, 1) if self.warmup else 1.0
         return jnp.float32(self.learning_rate) * fall * rise
+
+    def lazily(self, every: int) -> "Optimizer":
+        """For a player with a regularizer that runs at one step of `every`, as an update
+        of its own: the rate and the decays of the moments make up for the one update
+        more in `every` (StyleGAN2, appendix B).
+
+        >>> Optimizer("adam", 0.0025, betas=(0.0, 0.99)).lazily(4).learning_rate
+        0.002
+        """
+        share = every / (every + 1)
+        b1, b2 = self.betas or (0.9, 0.999)
+        return dataclasses.replace(
+            self,
+            learning_rate=self.learning_rate * share,
+            betas=None if self.rule == "sgd" else (b1**share, b2**share),
+        )
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The optax rule for a run of `steps` updates."""

@@ -10,7 +10,7 @@ import pytest
 
 import anojax
 from anojax.batching import over_examples
-from anojax.core import field_types, settings, with_settings
+from anojax.core import settings, with_settings
 from anojax.errors import (
     AnojaxError,
     MissingInput,
@@ -18,6 +18,7 @@ from anojax.errors import (
     UnknownName,
     UnsupportedControl,
 )
+from anojax.fields import field_types
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.random import example_key, method_key, stream
 

@@ -119,8 +119,8 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         `--count` and `--per-image`, or no method or input.
     """
     from anojax.config import fit, from_dict, nest, parse_value, read_yaml, to_dict
-    from anojax.core import field_types
     from anojax.data.config import DataConfig
+    from anojax.fields import field_types
     from anojax.synthesis.config import SynthConfig, from_request
 
     values: dict[str, Any] = {"data": {}}
@@ -187,7 +187,7 @@ def method_settings(
     from anojax import registry
     from anojax.builders import make_synthesizer
     from anojax.config import split_assignment
-    from anojax.core import field_types
+    from anojax.fields import field_types
 
     kinds = {name: field_types(registry.get(name)) for name in methods}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in methods}

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_json(name: str, synth) -> dict:
-    from anojax.core import describe, field_types
+    from anojax.fields import describe, field_types
 
     kinds = field_types(synth)
     settings = [
@@ -51,17 +51,18 @@ def _stages(name: str, synth) -> list[dict]:
     stages = []
     for number, (stage, task) in enumerate(tasks.stages(name).items()):
         file = name if number == 0 else f"{name}_{stage}"
-        parts = {k: dataclasses.asdict(p) for k, p in task(synth()).parts().items()}
+        found = task(synth()).components().items()
+        components = {name: dataclasses.asdict(one) for name, one in found}
         config = f"configs/train/{file}.yaml"
-        stages.append({"stage": stage, "config": config, "parts": parts})
+        stages.append({"stage": stage, "config": config, "components": components})
     return stages
 
 
 def _in_words(stage: dict) -> str:
     sources = {"run": "RUN of the stage {}", "backbone": "weights of {}"}
     begins = [
-        f", parts.{name}={sources[part['kind']].format(part['source'])}"
-        for name, part in stage["parts"].items()
+        f", components.{name}={sources[one['kind']].format(one['source'])}"
+        for name, one in stage["components"].items()
     ]
     return f"{stage['stage']}: {stage['config']}{''.join(begins)}"
 

@@ -65,7 +65,7 @@ def _keys_help() -> str:
         ]
     lines.append("  settings.NAME    of the synthesizer (see 'anojax show METHOD')")
     lines.append("  task.NAME        of the networks and their training")
-    lines.append("  parts.NAME       file or run of a network that is not trained here")
+    lines.append("  components.NAME  file or run of a network that is not trained here")
     return "\n".join(lines)
 
 

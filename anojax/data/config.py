@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from anojax.core import check_setting, hp
 from anojax.data.layouts import LAYOUTS
 from anojax.errors import SettingError
+from anojax.fields import check_fields, hp
 
 PATHS = ("input", "textures", "foreground", "region", "ready", "exemplars")
 """Fields that may name a file or a folder."""
@@ -68,8 +68,7 @@ class DataConfig:
     )
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            check_setting("data", field, getattr(self, field.name))
+        check_fields("data", self)
         # Two numbers in every case, so that equal sizes are equal configurations.
         object.__setattr__(self, "size", self.shape)
         # It names a folder of the output.

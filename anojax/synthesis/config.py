@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from anojax.config import from_dict, nest
-from anojax.core import check_setting, hp
 from anojax.data.config import DataConfig
 from anojax.errors import SettingError
+from anojax.fields import check_fields, hp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,7 @@ class SynthConfig:
     format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if "help" in field.metadata:
-                check_setting("synth", field, getattr(self, field.name))
+        check_fields("synth", self, but=("data", "settings"))
         for name, what in (
             ("ready", "makes new anomalies"),
             ("exemplars", "works on normal images"),

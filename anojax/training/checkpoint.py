@@ -8,24 +8,31 @@ loaded. The names depend neither on devices nor on processes.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
 from anojax.errors import CheckpointError
+from anojax.training.arrays import (
+    Flat,
+    Shapes,
+    check_shapes,
+    flatten,
+    shapes_of,
+    unflatten,
+)
 from anojax.training.parallel import wait_for_all
 from anojax.types import PyTree
 
-Flat = dict[str, Any]
-Shapes = dict[str, tuple[tuple[int, ...], str]]
-
 SYNTHESIZER = "synthesizer"
 """Beside the Detector's variables: the Synthesizer's parameters."""
+FROZEN = "frozen"
+"""Folder of a run, beside its checkpoints, with the networks that nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,20 @@ class Record:
     """The resolved configuration of the run."""
     metrics: dict[str, float] | None = None
     """Of the evaluation at this step, if there was one."""
+    stage: str = ""
+    """Which training of the method; empty where a run is older than this field."""
 
 
-def flatten(tree: PyTree) -> Flat:
-    """Arrays of a tree by their path, ``{"params/Conv_0/kernel": ...}``."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints of a run stay."""
 
-
-def unflatten(flat: Flat) -> PyTree:
-    """Nested dictionaries from flat names, for trees without a template."""
-    tree: dict[str, Any] = {}
-    for name, leaf in flat.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree
-
-
-def shapes_of(tree: PyTree) -> Shapes:
-    """Shape and dtype of every array of a tree, by name."""
-    return {k: (tuple(x.shape), str(x.dtype)) for k, x in flatten(tree).items()}
+    last: int = 1
+    """How many of the newest."""
+    best: str | None = None
+    """Name of an evaluated metric whose best checkpoint stays as well."""
+    lowest: bool = False
+    """The smallest value of `best` is the best."""
 
 
 class Checkpoints:
@@ -76,25 +72,17 @@ class Checkpoints:
 
     Args:
       folder: of the run's checkpoints; made when missing.
-      keep_last: how many of the newest to keep.
-      best: name of the metric whose best checkpoint is kept as well.
-      lowest: the smallest value is the best.
+      keep: which of them stay.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        keep_last: int = 1,
-        best: str | None = None,
-        lowest: bool = False,
-    ):
-        policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
+    def __init__(self, folder: Path, keep: Keep = Keep()):
+        best = keep.best
+        policies: list[preserve.PreservationPolicy] = [preserve.LatestN(keep.last)]
         if best is not None:
             policies.append(
-                keep.BestN(
+                preserve.BestN(
                     get_metric_fn=lambda metrics: metrics[best],
-                    reverse=lowest,
+                    reverse=keep.lowest,
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 )
@@ -104,10 +92,10 @@ class Checkpoints:
             Path(folder).absolute(),
             item_names=("state", "record"),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep.AnyPreservationPolicy(policies),
+                preservation_policy=preserve.AnyPreservationPolicy(policies),
                 # Without it metrics are not written, and forgotten after a restart.
                 best_fn=None if best is None else lambda metrics: metrics[best],
-                best_mode="min" if lowest else "max",
+                best_mode="min" if keep.lowest else "max",
                 enable_async_checkpointing=True,
                 cleanup_tmp_directories=True,
             ),
@@ -195,28 +183,6 @@ def restore_flat(
     return _read_arrays(path, wanted), record
 
 
-def restore_networks(
-    folder: Path, params: PyTree, statistics: PyTree, *, method: str
-) -> tuple[PyTree, PyTree, Record]:
-    """Read parameters (averaged ones where there are any) and statistics only.
-
-    Args:
-      folder: of checkpoints; the newest is read.
-      params: a template.
-      statistics: a template.
-      method: the checkpoint must be of this method.
-    """
-    flat, record = restore_flat(folder, method=method)
-    averaged = any(name.startswith("ema/") for name in flat)
-    template = {"ema" if averaged else "params": params, "statistics": statistics}
-    wanted = flatten(template)
-    kept = {k: v for k, v in record.shapes.items() if k.split("/")[0] in template}
-    _check_fit(Path(folder), replace(record, shapes=kept), method, wanted)
-    leaves = [flat[name] for name in wanted]
-    tree = jax.tree.unflatten(jax.tree.structure(template), leaves)
-    return tree["ema" if averaged else "params"], tree["statistics"], record
-
-
 def save_variables(
     folder: Path,
     variables: PyTree,
@@ -230,7 +196,8 @@ def save_variables(
 
     Args:
       folder: for instance ``RUN/model``.
-      variables: of the Detector, nested dictionaries of arrays.
+      variables: of the Detector, nested dictionaries of arrays; frozen networks are left
+        out (`save_frozen`).
       method: whose they are.
       config: the resolved configuration of the run, to build the Detector again.
       params: of the Synthesizer, if it learns.
@@ -239,20 +206,44 @@ def save_variables(
     if jax.process_index() == 0:
         shutil.rmtree(folder, ignore_errors=True)
     wait_for_all("the old model is gone")
-    everything = variables if params is None else {**variables, SYNTHESIZER: params}
+    everything = {name: tree for name, tree in variables.items() if name != FROZEN}
+    if params is not None:
+        everything[SYNTHESIZER] = params
     record = Record(method, step, 0, (), shapes_of(everything), dict(config))
     writer = Checkpoints(folder)
     writer.save(record, everything)
     writer.close()
 
 
+def save_frozen(
+    folder: Path, frozen: PyTree, *, method: str, config: Mapping[str, Any]
+) -> None:
+    """Write the networks that nothing changes, once for a run; a finished copy stays.
+
+    Args:
+      folder: ``RUN/frozen``.
+      frozen: `TrainState.frozen`, host arrays, or global arrays.
+      method: whose they are.
+      config: the resolved configuration of the run.
+    """
+    if not jax.tree.leaves(frozen) or steps(folder):
+        return
+    record = Record(method, 0, 0, (), shapes_of(frozen), dict(config))
+    writer = Checkpoints(folder)
+    writer.save(record, frozen)
+    writer.close()
+
+
 def load_variables(folder: Path, *, method: str | None = None) -> tuple[PyTree, Record]:
     """Read the Detector's part of what `save_variables` wrote, as nested dictionaries
-    of host arrays."""
+    of host arrays; with the frozen networks of the run, which stand beside it."""
     method = read_record(folder).method if method is None else method
     flat, record = restore_flat(folder, method=method)
     kept = {k: x for k, x in flat.items() if not k.startswith(f"{SYNTHESIZER}/")}
-    return unflatten(kept), record
+    variables, beside = unflatten(kept), Path(folder).parent / FROZEN
+    if beside.is_dir():
+        variables[FROZEN] = unflatten(restore_flat(beside, method=method)[0])
+    return variables, record
 
 
 def load_params(folder: Path, *, method: str) -> tuple[Flat, Record]:
@@ -283,7 +274,7 @@ def arrange(flat: Flat, template: PyTree, *, path: Path | str) -> PyTree:
     Raises:
       CheckpointError: they are not the arrays of the template.
     """
-    _check_shapes(path, shapes_of(flat), shapes_of(template))
+    check_shapes(path, shapes_of(flat), shapes_of(template))
     leaves = [flat[name] for name in flatten(template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
@@ -344,25 +335,7 @@ def _check_fit(path: Path, record: Record, method: str, wanted: Flat | None) -> 
         )
     if wanted is not None:
         ours = {k: (tuple(x.shape), str(x.dtype)) for k, x in wanted.items()}
-        _check_shapes(path, record.shapes, ours)
-
-
-def _check_shapes(path: Path | str, stored: Shapes, ours: Shapes) -> None:
-    wrong = [
-        f"{k} is {theirs[0]}, here {ours[k][0]}"
-        if theirs[1] == ours[k][1]
-        else f"{k} is {theirs[1]}, here {ours[k][1]}"
-        for k, theirs in stored.items()
-        if k in ours and ours[k] != theirs
-    ]
-    wrong += [f"{k} is not in it" for k in ours if k not in stored]
-    wrong += [f"{k} is not wanted here" for k in stored if k not in ours]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointError(
-            f"checkpoint {path} has another shape: {'; '.join(wrong[:3])}{more}; "
-            "use the settings and the kind of images it was trained with"
-        )
+        check_shapes(path, record.shapes, ours)
 
 
 def _as_array(x: Any) -> Any:

@@ -4,15 +4,17 @@ Defaults live here and in the methods' files; YAML holds only the differences.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anojax.core import check_setting, hp
+from anojax.config import from_dict
 from anojax.data.config import DataConfig
 from anojax.errors import SettingError
 from anojax.evaluation.detection import MEASURES
+from anojax.fields import check_fields, hp
 from anojax.training.durations import to_steps
-from anojax.training.loop import Schedule
+from anojax.training.loop import Timetable
 from anojax.training.parallel import MeshJit, Pmap, Rules, Strategy
 
 
@@ -29,7 +31,7 @@ class TrainConfig:
     """Of the synthesizer, those that differ from the method's own."""
     task: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Of the task: networks, losses, optimizer."""
-    parts: dict[str, str] = dataclasses.field(default_factory=dict)
+    components: dict[str, str] = dataclasses.field(default_factory=dict)
     """Networks that come trained from elsewhere: a file or a training run of each."""
     length: int | str = hp("100 epochs", "steps, epochs or examples to train")
     batch_size: int = hp(8, "images per step, of all devices together", low=1)
@@ -58,9 +60,7 @@ class TrainConfig:
     profile: tuple[int, int] | None = hp(None, "first and last step to trace", low=0)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if "help" in field.metadata:
-                check_setting("train", field, getattr(self, field.name))
+        check_fields("train", self, but=("data", "settings", "task", "components"))
         if self.strategy == "pmap" and (self.sharding or self.model_devices > 1):
             raise SettingError(
                 "sharding and model_devices divide a network, which pmap copies; "
@@ -71,7 +71,7 @@ class TrainConfig:
         if self.resume is not None and self.init_from is not None:
             raise SettingError("give either resume or init_from, not both")
 
-    def schedule(self, images: int) -> Schedule:
+    def timetable(self, images: int) -> Timetable:
         """The durations in steps, for an epoch of that many images."""
         unit = {"batch_size": self.batch_size, "images": images}
         k = self.steps_per_call
@@ -82,7 +82,7 @@ class TrainConfig:
             for name in ("log_every", "save_every", "eval_every", "sample_every")
             if getattr(self, name) is not None
         }
-        return Schedule(
+        return Timetable(
             steps=total,
             steps_per_call=k,
             profile=self.profile,
@@ -94,6 +94,17 @@ class TrainConfig:
         if self.strategy == "pmap":
             return Pmap(devices)
         return MeshJit(self.model_devices, self.sharding, devices)
+
+
+def from_request(request: Mapping[str, Any]) -> TrainConfig:
+    """The `request:` of a run's `config.yaml`, also of a run of version 0.1.0, which calls
+    components parts.
+
+    Raises:
+      AnojaxError: a key or value that this version does not know.
+    """
+    renamed = {"parts": "components"}
+    return from_dict(TrainConfig, {renamed.get(k, k): v for k, v in request.items()})
 
 
 # What may change when a run goes on: none of it decides what is learned.

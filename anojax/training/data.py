@@ -173,7 +173,7 @@ def _categories(
     begins, else all that there are; ``None``: nothing."""
     if not _tells_apart(synth):
         return None
-    asked, found = config.settings.get("classes"), _known_to_parts(config, synth)
+    asked, found = config.settings.get("classes"), _known_to_components(config, synth)
     where = "the run that it begins with"
     if found is None:
         if len(sources) == 1 and asked is None:
@@ -190,10 +190,14 @@ def _categories(
     return found
 
 
-def _known_to_parts(config: TrainConfig, synth: Synthesizer) -> Categories | None:
-    parts = tasks.get(config.method, config.stage)(synth=synth).parts()
-    runs = [n for n, part in parts.items() if part.kind == "run" and n in config.parts]
-    found = (categories.listed_in(Path(config.parts[n]).expanduser()) for n in runs)
+def _known_to_components(config: TrainConfig, synth: Synthesizer) -> Categories | None:
+    known = tasks.get(config.method, config.stage)(synth=synth).components()
+    runs = [
+        n for n, one in known.items() if one.kind == "run" and n in config.components
+    ]
+    found = (
+        categories.listed_in(Path(config.components[n]).expanduser()) for n in runs
+    )
     return next((one for one in found if one is not None), None)
 
 

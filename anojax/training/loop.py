@@ -9,19 +9,20 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from anojax.core import check_setting, hp
 from anojax.data.stream import Stream
 from anojax.errors import AnojaxError, SettingError
+from anojax.fields import check_fields, hp
 from anojax.task import Task, TrainState
 from anojax.training import checkpoint
 from anojax.training.checkpoint import Checkpoints, Record
+from anojax.training.contexts import Contexts
 from anojax.training.flops import Cost
 from anojax.training.metrics_log import MetricsLog
 from anojax.training.parallel import Strategy, any_process, gathered
@@ -34,8 +35,12 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """When things happen, in steps (updates)."""
+class Timetable:
+    """When things happen, in steps (updates).
+
+    >>> Timetable(steps=100, log_every=10).save_every
+    1000
+    """
 
     steps: int = hp(1000, "of the whole run", low=1)
     log_every: int = hp(50, "between two lines of the log", low=1)
@@ -46,8 +51,7 @@ class Schedule:
     profile: tuple[int, int] | None = hp(None, "first and last step traced", low=0)
 
     def __post_init__(self):
-        for field in fields(self):
-            check_setting("schedule", field, getattr(self, field.name))
+        check_fields("timetable", self)
         for name in ("steps", "log_every", "save_every", "eval_every", "sample_every"):
             value = getattr(self, name)
             if value is not None and value % self.steps_per_call:
@@ -70,60 +74,77 @@ class Outcome:
     """Of the last line of the log."""
 
 
+def _silent(text: str) -> None:
+    del text
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while a run is under way; nobody changes what is learned."""
+
+    evaluate: Evaluate | None = None
+    """Called with the state as host arrays, every `eval_every` steps and at the end; its
+    numbers are logged as ``eval/<name>``."""
+    sample: Sample | None = None
+    """Called in process 0 alone with the state as host arrays, without that of the
+    optimizer, every `sample_every` steps and at the end."""
+    note: Note = _silent
+    """Told what is about to happen."""
+    progress: bool = False
+    """Draw a bar."""
+    tensorboard: bool = False
+    """Write event files too."""
+
+
 def fit(
     task: Task,
     stream: Stream,
     strategy: Strategy,
-    schedule: Schedule,
+    timetable: Timetable,
     start: Start,
     *,
     bank: Bank | None = None,
     log: MetricsLog | None = None,
     checkpoints: Checkpoints | None = None,
-    evaluate: Evaluate | None = None,
-    sample: Sample | None = None,
+    watch: Watch | None = None,
     cost: Cost | None = None,
     config: dict[str, Any] | None = None,
     folder: Path | None = None,
-    progress: bool = False,
-    note: Note = lambda text: None,
 ) -> Outcome:
-    """Train until the schedule is done or a signal comes.
+    """Train until the timetable is done or a signal comes.
 
     Args:
-      task: its `steps` must be those of the schedule.
+      task: its `steps` must be those of the timetable.
       stream: of this process.
       strategy: over devices; the same that placed `start`.
-      schedule: when to log, save and evaluate.
+      timetable: when to log, save and evaluate.
       start: from `starting_point`.
-      bank: for methods that need a texture or another image.
+      bank: what examples draw from, for methods that need it.
       log: only process 0 has one.
       checkpoints: every process has them, or none; the caller closes them.
-      evaluate: called with the state as host arrays, every `eval_every` steps and at
-        the end; its numbers are logged as ``eval/<name>``.
-      sample: called in process 0 alone with the state as host arrays, without that of
-        the optimizer, every `sample_every` steps and at the end.
+      watch: who looks on.
       cost: of one update, to log how busy the devices are.
       config: the resolved configuration, to be kept in checkpoints.
       folder: for the profile.
-      progress: draw a bar.
-      note: told what is about to happen.
 
     Raises:
       AnojaxError: a metric is not finite (with its name and step).
     """
-    _check(task, stream, strategy, schedule, folder)
-    run = _Run(task, strategy, schedule, stream.batch_size, start, log, note)
-    run.saver, run.evaluate, run.config = checkpoints, evaluate, config or {}
-    run.sample, run.cost = sample, cost
+    watch = Watch() if watch is None else watch
+    _check(task, stream, strategy, timetable, folder)
+    run = _Run(task, strategy, timetable, stream.batch_size, start, log, watch)
+    run.saver, run.config, run.cost = checkpoints, config or {}, cost
     step_fn = strategy.compile(task)
     key, bank = strategy.place_whole((start.key, bank))
-    batches = stream.batches(start.position, schedule.steps_per_call)
-    profiler = _Profiler(schedule.profile, folder)
-    note(f"compile the step and train to step {schedule.steps}")
-    with _signals() as caught, _bar(schedule.steps, progress) as advance:
-        while run.step < schedule.steps and not run.must_stop(caught):
+    contexts = Contexts(task, stream, strategy, timetable.steps_per_call, key, bank)
+    batches = stream.batches(start.position, timetable.steps_per_call)
+    profiler = _Profiler(timetable.profile, folder)
+    watch.note(f"compile the step and train to step {timetable.steps}")
+    with _signals() as caught, _bar(timetable.steps, watch.progress) as advance:
+        while run.step < timetable.steps and not run.must_stop(caught):
             profiler.at(run.step)
+            if names := contexts.due(run.step):
+                run.state = run.aside(contexts.measured, run.state, names)
             batch = strategy.place_batch(next(batches))
             run.state, metrics = step_fn(run.state, key, bank, batch)
             run.advance(metrics)
@@ -135,9 +156,9 @@ def fit(
 class _Run:
     """The changing part of a run: step, log window, what is due."""
 
-    def __init__(self, task, strategy, schedule, batch_size, start, log, note):
-        self.task, self.strategy, self.schedule = task, strategy, schedule
-        self.batch_size, self.log, self.note = batch_size, log, note
+    def __init__(self, task, strategy, timetable, batch_size, start, log, watch):
+        self.task, self.strategy, self.timetable = task, strategy, timetable
+        self.batch_size, self.log, self.watch = batch_size, log, watch
         self.state, self.step, self.key = start.state, start.step, start.key
         self.position = start.position
         self.window: list[dict[str, np.ndarray]] = []
@@ -145,10 +166,11 @@ class _Run:
         self.last: dict[str, float] = {}
         self.clock: float | None = None  # None until the first call has compiled
         self.timed = 0
+        self.frozen: Any = None  # host copy, made when it is first looked at
 
     def advance(self, metrics) -> None:
         """Account for one call; then log, evaluate, save and sample if it is time."""
-        k = self.schedule.steps_per_call
+        k = self.timetable.steps_per_call
         previous, self.pending = self.pending, (self.step, metrics)
         self.step += k
         self.position += k * self.batch_size
@@ -174,8 +196,9 @@ class _Run:
         self.clock += time.perf_counter() - began
 
     def due(self, what: str) -> bool:
-        every, last = getattr(self.schedule, what), self.step >= self.schedule.steps
-        needed = {"eval_every": self.evaluate, "sample_every": self.sample}
+        every, last = getattr(self.timetable, what), self.step >= self.timetable.steps
+        watch = self.watch
+        needed = {"eval_every": watch.evaluate, "sample_every": watch.sample}
         if needed.get(what, self) is None:
             return False
         return last or (every is not None and self.step % every == 0)
@@ -185,7 +208,7 @@ class _Run:
             return
         first, metrics = call
         values = self.strategy.fetch_metrics(metrics)
-        for offset in range(self.schedule.steps_per_call):
+        for offset in range(self.timetable.steps_per_call):
             for name, value in values.items():
                 if not np.isfinite(value[offset]):
                     raise AnojaxError(
@@ -219,8 +242,8 @@ class _Run:
             self.log.write(self.step, row)
 
     def score(self) -> dict[str, float]:
-        self.note(f"evaluate at step {self.step}")
-        scores = self.evaluate(self.strategy.fetch(self.state))
+        self.watch.note(f"evaluate at step {self.step}")
+        scores = self.watch.evaluate(self.fetched(self.state))
         scores = {name: float(value) for name, value in scores.items()}
         best = None if self.saver is None else self.saver.best
         if best is not None and best not in scores:
@@ -236,7 +259,8 @@ class _Run:
     def save(self, scores: dict[str, float] | None) -> None:
         if self.saver is None:
             return
-        state = self.strategy.fetch(self.state)
+        # What nothing changes stands beside the checkpoints, once for the run.
+        state = self.strategy.fetch(self.state.replace(frozen={}))
         data = np.asarray(jax.random.key_data(self.key)).tolist()
         record = Record(
             method=self.task.name,
@@ -246,40 +270,57 @@ class _Run:
             shapes=checkpoint.shapes_of(state),
             config=self.config,
             metrics=scores,
+            stage=self.task.stage,
         )
         self.saver.save(record, state)
 
     def paint(self) -> None:
-        self.note(f"sample at step {self.step}")
+        self.watch.note(f"sample at step {self.step}")
         # Every process helps to fetch; the others wait for the first in the next step.
-        state = gathered(self.strategy.fetch(self.state.replace(opt_state=())))
+        state = gathered(self.fetched(self.state.replace(opt_state=())))
         if jax.process_index() == 0:
-            self.sample(state)
+            self.watch.sample(state)
+
+    def fetched(self, state: TrainState) -> TrainState:
+        """Host arrays; those that nothing changes are fetched once."""
+        if self.frozen is None:
+            self.frozen = self.strategy.fetch(state.frozen)
+        host = self.strategy.fetch(state.replace(frozen={}))
+        return host.replace(frozen=self.frozen)
+
+    def aside(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Do what belongs to no update; the clock stands still meanwhile."""
+        began = time.perf_counter()
+        done = work(*args)
+        if self.clock is not None:
+            jax.block_until_ready(done)
+            self.clock += time.perf_counter() - began
+        return done
 
     def must_stop(self, caught: list[int]) -> bool:
         # Hosts must agree; they meet when all of them log.
-        if jax.process_count() > 1 and self.step % self.schedule.log_every:
+        if jax.process_count() > 1 and self.step % self.timetable.log_every:
             return False
         return any_process(bool(caught))
 
     def finish(self, caught: list[int]) -> Outcome:
         self.drain()
         self.write_log()
-        complete = self.step >= self.schedule.steps
+        complete = self.step >= self.timetable.steps
         self.save(None)  # does nothing where this step is saved already
         stopped_by = None if complete else (caught or [signal.SIGTERM])[0]
-        state = self.strategy.fetch(self.state)
+        state = self.fetched(self.state)
         return Outcome(state, self.step, stopped_by, self.last)
 
 
-def _check(task, stream, strategy, schedule, folder) -> None:
+def _check(task, stream, strategy, timetable, folder) -> None:
     strategy.check_batch(stream.batch_size)
-    if task.steps != schedule.steps:
+    if task.steps != timetable.steps:
         raise SettingError(
-            f"the task expects {task.steps} steps, the schedule has {schedule.steps}; "
+            f"the task expects {task.steps} steps, the timetable has {timetable.steps}; "
             "make them equal"
         )
-    if schedule.profile is not None and folder is None:
+    if timetable.profile is not None and folder is None:
         raise SettingError("profile needs a run folder to write to")
 
 

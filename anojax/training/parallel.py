@@ -10,7 +10,7 @@ import abc
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,18 @@ Step = Callable[
 ]
 
 _DEVICES = "devices"
+
+
+class Fold(NamedTuple):
+    """The compiled parts of `Task.context_start`, `context_visit` and
+    `context_finish`."""
+
+    start: Callable[..., PyTree]
+    """``(state, batch) -> fold``."""
+    visit: Callable[..., PyTree]
+    """``(fold, state, key, bank, batch, weights) -> fold``."""
+    finish: Callable[[PyTree], PyTree]
+    """``(fold) -> context``."""
 
 
 class Strategy(abc.ABC):
@@ -76,7 +88,7 @@ class Strategy(abc.ABC):
         """Bring something that every device needs whole (key, bank)."""
 
     @abc.abstractmethod
-    def place_batch(self, batch: Examples) -> Examples:
+    def place_batch(self, batch: PyTree) -> PyTree:
         """Divide this process's batches ``[k, B / processes, ...]``."""
 
     @abc.abstractmethod
@@ -84,7 +96,11 @@ class Strategy(abc.ABC):
         """The step of a task; its first argument is donated."""
 
     @abc.abstractmethod
-    def fetch(self, state: PyTree) -> TrainState:
+    def compile_fold(self, task: Task, name: str) -> Fold:
+        """What measures a context of a task; batches as for the step, with k = 1."""
+
+    @abc.abstractmethod
+    def fetch(self, state: PyTree) -> PyTree:
         """One unreplicated copy, as host arrays (global arrays if spread over hosts)."""
 
     @abc.abstractmethod
@@ -122,7 +138,7 @@ class Pmap(Strategy):
 
         return jax.tree.map(copy, tree)
 
-    def place_batch(self, batch: Examples) -> Examples:
+    def place_batch(self, batch: PyTree) -> PyTree:
         def divide(x):
             shape = (x.shape[0], len(self.local), -1, *x.shape[2:])
             return jax.device_put(np.swapaxes(x.reshape(shape), 0, 1), self.split)
@@ -130,9 +146,17 @@ class Pmap(Strategy):
         return jax.tree.map(divide, batch)
 
     def compile(self, task: Task) -> Step:
-        return _pmapped(task, None if self.given is None else tuple(self.given))
+        return _pmapped(task, self._named())
 
-    def fetch(self, state: PyTree) -> TrainState:
+    def compile_fold(self, task: Task, name: str) -> Fold:
+        return Fold(
+            *(_pmapped_fold(f, self._named()) for f in _folds(task, name, True))
+        )
+
+    def _named(self) -> tuple[jax.Device, ...] | None:
+        return None if self.given is None else tuple(self.given)
+
+    def fetch(self, state: PyTree) -> PyTree:
         return jax.tree.map(_first_copy, state)
 
     def fetch_metrics(self, metrics: PyTree) -> dict[str, np.ndarray]:
@@ -218,12 +242,15 @@ class MeshJit(Strategy):
     def place_whole(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: _put(x, self.whole), tree)
 
-    def place_batch(self, batch: Examples) -> Examples:
+    def place_batch(self, batch: PyTree) -> PyTree:
         put = jax.make_array_from_process_local_data
         return jax.tree.map(lambda x: put(self.split, x), batch)
 
     def compile(self, task: Task) -> Step:
         return _jitted(task, self)
+
+    def compile_fold(self, task: Task, name: str) -> Fold:
+        return Fold(*(_jitted_fold(f, self) for f in _folds(task, name, False)))
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, MeshJit) and self.rules == other.rules
@@ -232,7 +259,7 @@ class MeshJit(Strategy):
     def __hash__(self) -> int:
         return hash((self.mesh, self.rules))
 
-    def fetch(self, state: PyTree) -> TrainState:
+    def fetch(self, state: PyTree) -> PyTree:
         return jax.tree.map(_to_host, state)
 
     def fetch_metrics(self, metrics: PyTree) -> dict[str, np.ndarray]:
@@ -287,15 +314,57 @@ def _jitted(task: Task, strategy: MeshJit) -> Step:
     return jax.jit(keep_sharding, donate_argnums=0)
 
 
+@lru_cache(maxsize=8)
+def _folds(task: Task, name: str, mapped: bool) -> tuple[Callable[..., PyTree], ...]:
+    reduce = Reduce(_DEVICES if mapped else None)
+
+    def start(state, batch):
+        return task.context_start(name, state, _one(batch))
+
+    def visit(fold, state, key, bank, batch, weights):
+        batch = _one(batch).replace(bank=bank)
+        return task.context_visit(name, fold, state, key, batch, weights[0], reduce)
+
+    def finish(fold):
+        return task.context_finish(name, fold)
+
+    return start, visit, finish
+
+
+@lru_cache(maxsize=24)
+def _pmapped_fold(part, devices: tuple[jax.Device, ...] | None):
+    return jax.pmap(part, _DEVICES, devices=devices)
+
+
+@lru_cache(maxsize=24)
+def _jitted_fold(part, strategy: MeshJit):
+    def whole(*args):
+        return lax.with_sharding_constraint(part(*args), strategy.whole)
+
+    return jax.jit(whole)
+
+
+def _one(batches: Examples) -> Examples:
+    return jax.tree.map(lambda x: x[0], batches)
+
+
 def _many_steps(task: Task, reduce: Reduce) -> Step:
     def many(state, key, bank, batches):
-        def one(state, batch):
-            return task.step(state, key, batch.replace(bank=bank), reduce)
+        # No step can change what is frozen, and no loop carries it along.
+        frozen = state.frozen
 
+        def one(state, batch):
+            whole = state.replace(frozen=frozen)
+            new, metrics = task.step(whole, key, batch.replace(bank=bank), reduce)
+            return new.replace(frozen={}), metrics
+
+        state = state.replace(frozen={})
         if batches.ids.shape[0] > 1:
-            return lax.scan(one, state, batches)
-        state, metrics = one(state, jax.tree.map(lambda x: x[0], batches))
-        return state, jax.tree.map(lambda x: x[None], metrics)
+            state, metrics = lax.scan(one, state, batches)
+        else:
+            state, metrics = one(state, _one(batches))
+            metrics = jax.tree.map(lambda x: x[None], metrics)
+        return state.replace(frozen=frozen), metrics
 
     return many
 

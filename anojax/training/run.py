@@ -1,6 +1,7 @@
 """A whole training run in one call: what `anojax train` and notebooks use."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,21 @@ from anojax.data.testset import TestSet
 from anojax.errors import SettingError
 from anojax.evaluation.scoring import in_parts, scored
 from anojax.task import Examples, Task, TrainState
-from anojax.training.checkpoint import Checkpoints, save_variables
+from anojax.training.checkpoint import (
+    FROZEN,
+    Checkpoints,
+    Keep,
+    save_frozen,
+    save_variables,
+)
 from anojax.training.flops import Cost, update_cost
-from anojax.training.loop import Evaluate, Outcome, Sample, Schedule, fit
+from anojax.training.loop import Evaluate, Outcome, Timetable, Watch, fit
 from anojax.training.metrics_log import MetricsLog
 from anojax.training.parallel import Pmap, Strategy
-from anojax.training.start import starting_point
+from anojax.training.start import CHECKPOINTS, Beginning, starting_point
 from anojax.types import Bank, Inputs, PyTree
 
-CHECKPOINTS, MODEL = "checkpoints", "model"
+MODEL = "model"
 
 
 def train(
@@ -30,56 +37,43 @@ def train(
     *,
     batch_size: int,
     seed: int = 0,
-    schedule: Schedule | None = None,
+    timetable: Timetable | None = None,
     strategy: Strategy | None = None,
-    folder: Path | None = None,
     bank: Bank | None = None,
-    resume: Path | None = None,
-    init_from: Path | None = None,
-    parts: PyTree | None = None,
-    keep_last: int = 1,
-    keep_best: str | None = None,
-    lowest: bool = False,
-    evaluate: Evaluate | None = None,
-    sample: Sample | None = None,
-    tensorboard: bool = False,
+    folder: Path | None = None,
+    beginning: Beginning | None = None,
+    keep: Keep | None = None,
+    watch: Watch | None = None,
     config: dict[str, Any] | None = None,
-    progress: bool = False,
-    note: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Train a task on normal images.
 
     Args:
-      task: what to train; `task.steps` updates unless `schedule` says otherwise.
+      task: what to train; `task.steps` updates unless `timetable` says otherwise.
       source: the normal images; see `anojax.data.stream.InMemory`.
       batch_size: of all devices and processes together.
       seed: of images, networks and order, in [0, 2**32).
-      schedule: when to log, evaluate, save and sample.
+      timetable: when to log, evaluate, save and sample.
       strategy: over devices; `Pmap()` by default.
-      folder: of the run: log, checkpoints and the finished model. A run that is there
-        already goes on. Nothing is written when absent.
-      bank: where methods that need a texture or another image draw it from.
-      resume: run folder whose checkpoint goes on here.
-      init_from: run folder whose networks are the beginning.
-      parts: variables of networks that come trained from elsewhere (`Task.parts`);
-        ``None`` for random ones.
-      keep_last: how many of the newest checkpoints are kept.
-      keep_best: name of an evaluated metric; its best checkpoint is kept too.
-      lowest: the smallest value of `keep_best` is the best.
-      evaluate: state as host arrays -> named numbers.
-      sample: looks at a state (host arrays, without that of the optimizer), for
-        instance at what it paints (`synthesizer_params`); in process 0 alone.
-      tensorboard: write event files too.
+      bank: what examples draw from, where methods need a texture or another image.
+      folder: of the run: log, checkpoints, frozen networks and the finished model. A run
+        that is there already goes on. Nothing is written when absent.
+      beginning: what the run begins with; random networks by default.
+      keep: which checkpoints stay; the newest by default.
+      watch: who looks on: an evaluation, sheets of samples, a progress bar.
       config: resolved configuration, kept in checkpoints and model.
-      progress: draw a progress bar.
-      note: told what is about to happen.
+
+    Returns:
+      The last state, as host arrays, and what was measured at the end.
 
     Raises:
       AnojaxError: a setting that does not fit, a checkpoint that cannot be used, or a
         metric that is not finite.
     """
     strategy = Pmap() if strategy is None else strategy
-    schedule = Schedule(steps=task.steps) if schedule is None else schedule
+    timetable = Timetable(steps=task.steps) if timetable is None else timetable
+    beginning = Beginning() if beginning is None else beginning
+    watch = Watch() if watch is None else watch
     strategy.check_batch(batch_size)
     first = jax.process_index() == 0
     stream = Stream(
@@ -96,48 +90,44 @@ def train(
         example.replace(bank=bank),
         seed=seed,
         folder=None if folder is None else Path(folder) / CHECKPOINTS,
-        resume=None if resume is None else Path(resume) / CHECKPOINTS,
-        init_from=None if init_from is None else Path(init_from) / CHECKPOINTS,
-        parts=parts,
+        beginning=beginning,
         batches=lambda: _whole_batches(source, batch_size, seed, bank),
     )
-    note(start.how)
+    watch.note(start.how)
     cost = one_update(task, source, batch_size, strategy, bank) if first else None
-    note(f"one update: {cost}")
+    watch.note(f"one update: {cost}")
     log = checkpoints = None
     if folder is not None:
-        if first:
-            log = MetricsLog(folder, step=start.step, tensorboard=tensorboard)
-        checkpoints = Checkpoints(
-            Path(folder) / CHECKPOINTS,
-            keep_last=keep_last,
-            best=keep_best,
-            lowest=lowest,
+        save_frozen(
+            Path(folder) / FROZEN,
+            strategy.fetch(start.state.frozen),
+            method=task.name,
+            config=config or {},
         )
+        if first:
+            log = MetricsLog(folder, step=start.step, tensorboard=watch.tensorboard)
+        checkpoints = Checkpoints(Path(folder) / CHECKPOINTS, keep or Keep())
     try:
         outcome = fit(
             task,
             stream,
             strategy,
-            schedule,
+            timetable,
             start,
             bank=bank,
             log=log,
             checkpoints=checkpoints,
-            evaluate=evaluate,
-            sample=sample,
+            watch=replace(watch, progress=watch.progress and first),
             cost=cost,
             config=config,
             folder=None if folder is None else Path(folder),
-            progress=progress and first,
-            note=note,
         )
     finally:  # what was saved must be whole, also when a metric is not finite
         for open_file in (log, checkpoints):
             if open_file is not None:
                 open_file.close()
     if folder is not None and outcome.stopped_by is None:
-        note("fit the detector to the normal images and write the model")
+        watch.note("fit the detector to the normal images and write the model")
         save_variables(
             Path(folder) / MODEL,
             finished_variables(task, outcome, source),

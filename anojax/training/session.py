@@ -11,20 +11,22 @@ import jax
 import anojax
 from anojax import task as tasks
 from anojax.builders import make_synthesizer, make_task
-from anojax.config import compare, digest, from_dict, read_yaml, to_dict, to_yaml
+from anojax.config import compare, digest, read_yaml, to_dict, to_yaml
 from anojax.core import Synthesizer, settings
 from anojax.data.files import atomic_write, make_folder
 from anojax.data.manifest import CONFIG
 from anojax.environment import connect, start_devices, versions
 from anojax.errors import RunError, SettingError
 from anojax.task import Task
-from anojax.training.config import HARMLESS, TrainConfig
+from anojax.training.checkpoint import Keep
+from anojax.training.components import Given, read_components
+from anojax.training.config import HARMLESS, TrainConfig, from_request
 from anojax.training.data import TrainingData, check_fits, read_data
-from anojax.training.loop import Outcome, Schedule
+from anojax.training.loop import Outcome, Timetable, Watch
 from anojax.training.parallel import Strategy
-from anojax.training.parts import Given, read_parts
 from anojax.training.run import detection_scores, one_update, train
 from anojax.training.sample_sheets import sample_sheets
+from anojax.training.start import Beginning
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Session:
     config: TrainConfig
     task: Task
     data: TrainingData
-    parts: dict[str, Given]
-    schedule: Schedule
+    components: dict[str, Given]
+    timetable: Timetable
     strategy: Strategy
     resolved: dict[str, Any]
     """What goes into config.yaml."""
@@ -47,7 +49,7 @@ class Session:
 
     def words(self, folder: Path) -> str:
         """The plan in a few lines, printed before the work."""
-        config, steps = self.config, self.schedule.steps
+        config, steps = self.config, self.timetable.steps
         lines = (
             f"method      {config.method}",
             f"images      {self.data.words}",
@@ -55,7 +57,7 @@ class Session:
             f"({config.length}), seed {config.seed}",
             f"devices     {self.strategy.shares} shares of a batch ({config.strategy})",
             f"output      {folder}",
-            *(f"{name:11} {part.origin}" for name, part in self.parts.items()),
+            *(f"{name:11} {one.origin}" for name, one in self.components.items()),
         )
         return "\n".join(lines)
 
@@ -96,12 +98,12 @@ def open_session(
     strategy = config.make_strategy(None if distributed else start_devices(devices))
     strategy.check_batch(config.batch_size)
     data = read_data(config, synth)
-    schedule = config.schedule(len(data.source))
-    task = make_task(task_class, data.synth, schedule.steps, config.task)
-    parts = read_parts(task, config.parts)
+    timetable = config.timetable(len(data.source))
+    task = make_task(task_class, data.synth, timetable.steps, config.task)
+    components = read_components(task, config.components)
     check_fits(task, data)
     resolved = _resolve(config, data.synth, task)
-    return Session(config, task, data, parts, schedule, strategy, resolved)
+    return Session(config, task, data, components, timetable, strategy, resolved)
 
 
 def train_run(
@@ -149,22 +151,30 @@ def train_run(
         data.source,
         batch_size=config.batch_size,
         seed=config.seed,
-        schedule=session.schedule,
+        timetable=session.timetable,
         strategy=session.strategy,
-        folder=folder,
         bank=data.bank,
-        resume=config.resume,
-        init_from=config.init_from,
-        parts={name: part.variables for name, part in session.parts.items()},
-        keep_last=config.keep_last,
-        keep_best=config.keep_best,
-        evaluate=evaluate,
-        sample=sample,
-        tensorboard=config.tensorboard,
+        folder=folder,
+        beginning=_beginning(session),
+        keep=Keep(config.keep_last, config.keep_best),
+        watch=Watch(
+            evaluate=evaluate,
+            sample=sample,
+            note=note,
+            progress=not quiet,
+            tensorboard=config.tensorboard,
+        ),
         config=session.resolved,
-        progress=not quiet,
-        note=note,
     )
+
+
+def _beginning(session: Session) -> Beginning:
+    resume, init_from = (
+        None if run is None else Path(run).expanduser()
+        for run in (session.config.resume, session.config.init_from)
+    )
+    found = {name: one.variables for name, one in session.components.items()}
+    return Beginning(resume, init_from, found)
 
 
 def check_folder(folder: Path, resolved: dict[str, Any]) -> None:
@@ -182,7 +192,7 @@ def check_folder(folder: Path, resolved: dict[str, Any]) -> None:
     old = read_yaml(folder / CONFIG).get("request", {})
     if "method" in old:
         # As this version writes it.
-        old = to_dict(from_dict(TrainConfig, old))
+        old = to_dict(from_request(old))
     differences = compare(
         {k: v for k, v in old.items() if k not in HARMLESS},
         {k: v for k, v in resolved["request"].items() if k not in HARMLESS},
@@ -197,12 +207,15 @@ def check_folder(folder: Path, resolved: dict[str, Any]) -> None:
 
 def _resolve(config: TrainConfig, synth: Synthesizer, task: Task) -> dict[str, Any]:
     """The configuration with every default spelled out, versions and a hash."""
-    parts = {}
-    for name, value in config.parts.items():
+    components = {}
+    for name, value in config.components.items():
         path = Path(value).expanduser()
-        parts[name] = str(path.resolve()) if path.exists() else value
+        components[name] = str(path.resolve()) if path.exists() else value
     spelled = replace(
-        config, data=config.data.absolute(), parts=parts, settings=settings(synth)
+        config,
+        data=config.data.absolute(),
+        components=components,
+        settings=settings(synth),
     )
     values = {k: v for k, v in to_dict(task).items() if k not in ("synth", "steps")}
     resolved = {

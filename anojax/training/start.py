@@ -11,8 +11,26 @@ import numpy as np
 from anojax.errors import SettingError, did_you_mean
 from anojax.task import Examples, Task, TrainState
 from anojax.training import checkpoint
+from anojax.training.arrays import flatten
+from anojax.training.checkpoint import FROZEN
 from anojax.training.parallel import Strategy
+from anojax.training.warm_start import with_networks
 from anojax.types import PyTree
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints, within its own."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a new run begins with, if not with random networks."""
+
+    resume: Path | None = None
+    """Run folder whose checkpoint goes on here."""
+    init_from: Path | None = None
+    """Run folder whose networks are the beginning."""
+    components: PyTree | None = None
+    """Variables of `Task.components`, by name; ``None`` for random ones."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +53,7 @@ def starting_point(
     *,
     seed: int,
     folder: Path | None = None,
-    resume: Path | None = None,
-    init_from: Path | None = None,
-    parts: PyTree | None = None,
+    beginning: Beginning | None = None,
     batches: Callable[[], Iterator[Examples]] | None = None,
 ) -> Start:
     """Find the state to begin with. The first that applies wins:
@@ -45,10 +61,10 @@ def starting_point(
     1. the run's own `folder` has a checkpoint: the same run goes on;
     2. `resume`: another run's checkpoint goes on here, with its step, data position,
        optimizer and key;
-    3. `init_from`: parameters and statistics of another run, everything else anew;
+    3. `init_from`: networks of another run, everything else anew;
     4. from scratch.
 
-    In the last two cases `parts` come into the state, and the task may look at
+    In the last two cases `components` come into the state, and the task may look at
     examples (`Task.begin`) before the first step.
 
     Args:
@@ -57,16 +73,19 @@ def starting_point(
       example: a batch of this process; only shapes matter.
       seed: of the run, in [0, 2**32).
       folder: of this run's checkpoints.
-      resume: of another run's checkpoints.
-      init_from: of another run's checkpoints.
-      parts: variables of `Task.parts`, by name; ``None`` for those that `init` made.
+      beginning: other runs and components to begin with.
       batches: makes a stream of whole batches, for tasks that look at examples first.
 
     Raises:
-      AnojaxError: a part is missing, not known, or of another shape; or a checkpoint
-        cannot be used.
+      AnojaxError: a component is missing, not known, or of another shape; or a
+        checkpoint cannot be used.
     """
-    key = run_key(seed)
+    given = Beginning() if beginning is None else beginning
+    resume, init_from = (
+        None if run is None else Path(run) / CHECKPOINTS
+        for run in (given.resume, given.init_from)
+    )
+    components, key = given.components or {}, run_key(seed)
     own = folder is not None and bool(checkpoint.steps(folder))
     source = folder if own else resume
     if source is not None:
@@ -74,59 +93,47 @@ def starting_point(
         how = f"{'continue this run' if own else f'resume {source}'} at {record.step}"
         key = jax.random.wrap_key_data(np.array(record.key, np.uint32))
         return Start(state, record.step, record.position, key, how)
-    _check_parts(task, parts or {}, complete=init_from is None)
+    _check_components(task, components, complete=init_from is None)
     state = strategy.init(task, key, example)
     how = f"begin from scratch with seed {seed}"
     looks = type(task).begin is not Task.begin
-    if init_from is None and not task.parts() and not looks:
+    if init_from is None and not task.components() and not looks:
         return Start(state, 0, 0, key, how)
     state = strategy.fetch(state)
     if init_from is not None:
-        state, step = _with_networks(state, init_from, task)
-        how = f"begin with the networks of {init_from}, step {step}"
-    state = _with_parts(state, parts or {})
+        state, record = with_networks(state, init_from, task)
+        how = f"begin with the networks of {init_from}, step {record.step}"
+    state = _with_components(state, components)
     if looks:
         state = task.begin(state, key, batches())
     return Start(strategy.place_state(state), 0, 0, key, how)
 
 
-def _with_networks(
-    state: TrainState, folder: Path, task: Task
-) -> tuple[TrainState, int]:
-    """The state with another run's networks, and the step that they are of."""
-    params, statistics, record = checkpoint.restore_networks(
-        folder, state.params, state.statistics, method=task.name
-    )
-    # A copy: two leaves of a donated state must not share memory.
-    ema = None if state.ema is None else jax.tree.map(np.copy, params)
-    return state.replace(params=params, statistics=statistics, ema=ema), record.step
-
-
-def _check_parts(task: Task, parts: PyTree, *, complete: bool) -> None:
-    known = task.parts()
-    for name in parts:
+def _check_components(task: Task, given: PyTree, *, complete: bool) -> None:
+    known = task.components()
+    for name in given:
         if name not in known:
             raise SettingError(
-                f"{task.name} takes no part '{name}'"
-                f"{did_you_mean(name, known) or '; leave parts out'}"
+                f"{task.name} takes no component '{name}'"
+                f"{did_you_mean(name, known) or '; leave components out'}"
             )
-    if missing := [name for name in known if complete and name not in parts]:
+    if missing := [name for name in known if complete and name not in given]:
         raise SettingError(
-            f"{task.name}, stage {task.stage}, needs its part '{missing[0]}' "
+            f"{task.name}, stage {task.stage}, needs its component '{missing[0]}' "
             f"({known[missing[0]].source}); give its variables, or None for random ones"
         )
 
 
-def _with_parts(state: TrainState, parts: PyTree) -> TrainState:
-    """The state with networks from elsewhere among its statistics."""
+def _with_components(state: TrainState, given: PyTree) -> TrainState:
+    """The state with networks from elsewhere among its frozen ones."""
     taken = {
         name: checkpoint.arrange(
-            checkpoint.flatten(variables), state.statistics[name], path=f"parts.{name}"
+            flatten(variables), state.frozen[name], path=f"components.{name}"
         )
-        for name, variables in parts.items()
+        for name, variables in given.items()
         if variables is not None
     }
-    return state.replace(statistics={**state.statistics, **taken})
+    return state.replace(frozen={**state.frozen, **taken})
 
 
 def run_key(seed: int) -> jax.Array:
@@ -141,7 +148,14 @@ def run_key(seed: int) -> jax.Array:
 
 
 def _read(task, strategy, example, folder):
-    shape = jax.eval_shape(task.init, run_key(0), example)
-    template = strategy.template(shape)
-    host, record = checkpoint.restore(folder, template, method=task.name)
+    shapes = jax.eval_shape(task.init, run_key(0), example)
+    template = strategy.template(shapes)
+    host, record = checkpoint.restore(
+        folder, template.replace(frozen={}), method=task.name
+    )
+    if jax.tree.leaves(shapes.frozen):
+        frozen, _ = checkpoint.restore(
+            Path(folder).parent / FROZEN, template.frozen, method=task.name
+        )
+        host = host.replace(frozen=frozen)
     return strategy.place_state(host), record

@@ -9,15 +9,15 @@ from flax.errors import FlaxError
 
 from anojax import task as tasks
 from anojax.builders import make_synthesizer, make_task
-from anojax.config import from_dict, read_yaml
+from anojax.config import read_yaml
 from anojax.data import exemplars
 from anojax.data.folders import find_images
 from anojax.data.manifest import CONFIG
 from anojax.detector import Detector
 from anojax.errors import AnojaxError, CheckpointError, RunError, SettingError
 from anojax.task import Task
-from anojax.training.checkpoint import load_variables
-from anojax.training.config import TrainConfig
+from anojax.training.checkpoint import FROZEN, load_variables
+from anojax.training.config import TrainConfig, from_request
 from anojax.training.run import MODEL
 from anojax.types import PyTree
 
@@ -93,7 +93,18 @@ def load_trained(folder: str | Path) -> Trained:
     if detector is None:
         raise SettingError(f"{task.name} trains no detector; there is nothing to score")
     variables, _ = load_variables(run.model, method=task.name)
+    variables = _with_frozen(variables, task)
     return Trained(run.folder, config, task, detector, variables)
+
+
+def _with_frozen(variables: PyTree, task: Task) -> PyTree:
+    """Runs of version 0.1.0 have components among their statistics."""
+    statistics = variables.get("statistics", {})
+    old = {name: statistics[name] for name in task.components() if name in statistics}
+    if FROZEN in variables or not old:
+        return variables
+    left = {name: tree for name, tree in statistics.items() if name not in old}
+    return {**variables, "statistics": left, FROZEN: old}
 
 
 def load_run(folder: str | Path) -> Run:
@@ -123,7 +134,7 @@ def _config(folder: Path) -> TrainConfig:
             f"{folder} is not the folder of a training run; give what 'anojax train "
             "--output' made"
         )
-    return from_dict(TrainConfig, request)
+    return from_request(request)
 
 
 @dataclass(frozen=True)
@@ -165,10 +176,10 @@ def seen(folder: str | Path) -> Seen:
             found |= _textures(Path(textures), gone)
         before = [request.get(name) for name in ("resume", "init_from", "checkpoint")]
         before.append(data.get("ready"))
-        # A part may also be a file, or the name of a network.
-        runs = (
-            Path(where).expanduser() for where in (request.get("parts") or {}).values()
-        )
+        # A component may also be a file, or the name of a network; runs of version 0.1.0
+        # call it a part.
+        taken = request.get("components") or request.get("parts") or {}
+        runs = (Path(where).expanduser() for where in taken.values())
         ahead += [Path(name) for name in before if name]
         ahead += [where for where in runs if (where / CONFIG).is_file()]
     return Seen(found, tuple(gone))

@@ -22,7 +22,7 @@ from anojax.data.records import read_image
 from anojax.errors import AnojaxError, DataError
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
-from anojax.task import GradientTask, Part
+from anojax.task import Component, GradientTask
 from anojax.training.config import TrainConfig
 from anojax.types import Inputs
 
@@ -76,10 +76,10 @@ class ToneTask(GradientTask):
         one = Inputs(image=batch.images[0])
         return {"color": self.synth.init(key, one)["color"]}, {}
 
-    def loss(self, params, statistics, key, batch, reduce):
+    def loss(self, params, state, key, batch, reduce):
         found = jax.vmap(lambda i: params["color"]["table"][i])(self.labels(batch))
         error = found - batch.images.mean((1, 2))
-        return jnp.sum(jnp.mean(error**2, 0)), (statistics, {})
+        return jnp.sum(jnp.mean(error**2, 0)), (state.statistics, {})
 
     def labels(self, batch):
         label = batch.inputs.label
@@ -95,18 +95,23 @@ class ShadeTask(ToneTask):
 
     stage: ClassVar[str] = "shade"
 
-    def parts(self):
-        return {"color": Part("run", "colors")}
+    def components(self):
+        return {"color": Component("run", "colors")}
 
     def init_networks(self, key, batch):
         made = self.synth.init(key, Inputs(image=batch.images[0]))
-        return {"shade": made["shade"]}, {"color": {"color": made["color"]}}
+        return {"shade": made["shade"]}, {}
 
-    def loss(self, params, statistics, key, batch, reduce):
-        return jnp.sum((params["shade"]["factor"] - 0.5) ** 2) / 2, (statistics, {})
+    def init_frozen(self, key, batch):
+        made = self.synth.init(key, Inputs(image=batch.images[0]))
+        return {"color": {"color": made["color"]}}
+
+    def loss(self, params, state, key, batch, reduce):
+        loss = jnp.sum((params["shade"]["factor"] - 0.5) ** 2) / 2
+        return loss, (state.statistics, {})
 
     def params(self, state):
-        return {**state.statistics["color"], **state.averaged}
+        return {**state.frozen["color"], **state.averaged}
 
 
 METHODS = fakes.METHODS | {"tone": Tone}
@@ -307,7 +312,7 @@ def test_one_category_stays_as_it_was(folder, tmp_path):
         ("set", ["data.size=20"], "cannot halve these images"),
         ("set", ["data.input=elsewhere"], "contradict each other"),
         ("set", ["data.region=."], "there is no folder"),
-        ("set", ["stage=shade"], "train that first, then add parts.color=RUN"),
+        ("set", ["stage=shade"], "train that first, then add components.color=RUN"),
     ],
 )
 def test_what_does_not_fit_is_said(folder, tmp_path, capsys, given, words, says):
@@ -367,7 +372,7 @@ def test_masks_of_every_category(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def shaded(folder, trained):
-    words = ("stage=shade", "settings.darker=true", f"parts.color={trained}")
+    words = ("stage=shade", "settings.darker=true", f"components.color={trained}")
     assert train(folder, folder / "shaded", *words, given="set/part10") == 0
     return folder / "shaded"
 
@@ -399,10 +404,10 @@ def test_the_run_of_the_earlier_stage_says_what_to_train(synth, trained, tmp_pat
 
 def test_a_later_stage_refuses_what_the_first_does_not_know(folder, trained, capsys):
     shutil.copytree(folder / "set/part10", folder / "part99")
-    words = ("stage=shade", "settings.darker=true", f"parts.color={trained}")
+    words = ("stage=shade", "settings.darker=true", f"components.color={trained}")
     assert train(folder, folder / "no", *words, given="part99") == 2
     assert "does not know the category 'part99'" in capsys.readouterr().err
-    wrong = (*words[:2], f"parts.color={folder / 'set'}")
+    wrong = (*words[:2], f"components.color={folder / 'set'}")
     assert train(folder, folder / "no", *wrong) == 2
     assert "not the folder of a training run" in capsys.readouterr().err
     assert not (folder / "no").exists()
@@ -413,7 +418,7 @@ def test_show_lists_the_stages(program):
     assert code == 0
     assert "colors: configs/train/tone.yaml" in out
     assert "shade: configs/train/tone_shade.yaml" in out
-    assert "parts.color=RUN of the stage colors" in " ".join(out.split())
+    assert "components.color=RUN of the stage colors" in " ".join(out.split())
     assert "stages" not in program("show", "spot")[1]
     stages = json.loads(program("show", "tone", "--json")[1])["stages"]
     assert [one["stage"] for one in stages] == ["colors", "shade"]

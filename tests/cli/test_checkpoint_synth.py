@@ -65,9 +65,9 @@ class TintTask(GradientTask):
         one = jax.tree.map(lambda x: x[0], batch.inputs)
         return self.synth.init(key, one), {}
 
-    def loss(self, params, statistics, key, batch, reduce):
+    def loss(self, params, state, key, batch, reduce):
         made = self.draw(key, batch, params=params)
-        return -jnp.mean(made.image), (statistics, {})
+        return -jnp.mean(made.image), (state.statistics, {})
 
     def params(self, state):
         return state.params

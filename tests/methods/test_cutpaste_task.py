@@ -112,7 +112,7 @@ def test_loss_of_a_guess_is_the_logarithm_of_the_classes():
     shapes = jax.eval_shape(TASK.init, jax.random.key(0), batch)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     loss, (_, metrics) = jax.jit(TASK.loss, static_argnums=4)(
-        zeros.params, zeros.statistics, jax.random.key(0), batch, Reduce()
+        zeros.params, zeros, jax.random.key(0), batch, Reduce()
     )
     np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
     np.testing.assert_allclose(metrics["accuracy"], 1 / 3, rtol=1e-6)

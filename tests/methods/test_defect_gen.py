@@ -402,7 +402,7 @@ def test_what_does_not_fit_is_said(config, tmp_path, words, says):
 
 def test_configurations():
     paper = load(TrainConfig, CONFIGS / "defect_gen.yaml")
-    assert paper.data.shape == (256, 256) and paper.schedule(10).steps == 160_000
+    assert paper.data.shape == (256, 256) and paper.timetable(10).steps == 160_000
     assert not paper.settings and not paper.task
     optimizer = DefectGenTask(DefectGen()).optimizer
     assert (optimizer.rule, optimizer.weight_decay) == ("adamw", 0.002)

@@ -67,7 +67,7 @@ def test_the_step_learns_the_soft_label_of_the_synthesis():
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     # Silent but for the last layer, which sees nothing: every logit is 0.
     loss, (_, metrics) = jax.jit(task.loss, static_argnums=4)(
-        zeros.params, zeros.statistics, key, batch, Reduce()
+        zeros.params, zeros, key, batch, Reduce()
     )
     np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
     np.testing.assert_allclose(metrics["labeled"], np.mean(out.mask), rtol=1e-5)

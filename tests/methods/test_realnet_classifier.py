@@ -19,7 +19,7 @@ from anojax.errors import SettingError
 from anojax.methods.generative.realnet import SCHEDULE, Realnet, RealnetTask
 from anojax.methods.generative.realnet.classifier import RealnetClassifierTask
 from anojax.optim import Optimizer
-from anojax.task import Part
+from anojax.task import Component
 from anojax.training.config import TrainConfig
 from anojax.types import Inputs
 
@@ -180,7 +180,7 @@ def test_it_is_a_stage_of_realnet():
     assert next(iter(stages)) == "diffusion"
     assert stages["classifier"] is RealnetClassifierTask
     assert TASK.name == "realnet"
-    assert TASK.parts() == {"network": Part("run", "diffusion")}
+    assert TASK.components() == {"network": Component("run", "diffusion")}
 
 
 def test_it_learns_the_categories(trained):
@@ -192,11 +192,11 @@ def test_it_learns_the_categories(trained):
 
 def test_network_stays_and_comes_along(trained):
     state, _ = trained
-    before = first_state(TASK, BATCH).statistics
-    jax.tree.map(np.testing.assert_array_equal, state.statistics, before)
+    before = first_state(TASK, BATCH).frozen
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, before)
     params = TASK.params(state)
     assert params["classifier"] is state.params["classifier"]
-    assert params["network"] is state.statistics["network"]["network"]
+    assert params["network"] is state.frozen["network"]["network"]
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(SYNTH.init, key, Inputs(image=BATCH.images[0]))
     assert jax.tree.structure(shapes) == jax.tree.structure(params)

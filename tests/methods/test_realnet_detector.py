@@ -136,7 +136,7 @@ def test_it_looks_at_anomalies_before_the_first_step():
 
     @jax.jit
     def measured(batch):
-        out, known = TASK.draw(key, batch), state.statistics["backbone"]
+        out, known = TASK.draw(key, batch), state.frozen["backbone"]
         a = TASK.features.maps(known, out.image, jnp.float32)
         b = TASK.features.maps(known, batch.images, jnp.float32)
         found = {n: selection_losses(a[n], b[n], out.mask) for n in a}
@@ -338,15 +338,15 @@ def test_the_loss_is_that_of_the_paper():
     params["head"]["conv4"]["bias"] = np.float32([0.0, 2.0])
 
     @jax.jit
-    def run(params, statistics, batch):
+    def run(params, state, batch):
         known = TASK.features
-        maps = known.maps(statistics["backbone"], batch.images, jnp.float32)
-        normal = known.choose(maps, statistics["selection"])
+        maps = known.maps(state.frozen["backbone"], batch.images, jnp.float32)
+        normal = known.choose(maps, state.statistics["selection"])
         out = TASK.draw(KEY, batch, clean_share=0.5)
-        _, (_, found) = TASK.loss(params, statistics, KEY, batch, Reduce())
+        _, (_, found) = TASK.loss(params, state, KEY, batch, Reduce())
         return found, normal, out.mask
 
-    found, normal, mask = run(params, state.statistics, BATCH.replace(bank=BANK))
+    found, normal, mask = run(params, state, BATCH.replace(bank=BANK))
     expected = sum(np.square(x).mean() for x in normal)
     np.testing.assert_allclose(found["restoration"], expected, rtol=1e-5)
     p, share = 1 / (1 + np.exp(-2.0)), np.mean(mask)
@@ -358,12 +358,10 @@ def test_the_loss_is_that_of_the_paper():
 def test_backbone_and_choice_do_not_change(trained):
     state, _ = trained
     before = first_state(TASK, BATCH.replace(bank=BANK))
-    for name in ("backbone", "selection"):
-        jax.tree.map(
-            np.testing.assert_array_equal,
-            state.statistics[name],
-            before.statistics[name],
-        )
+    same = np.testing.assert_array_equal
+    jax.tree.map(same, state.frozen, before.frozen)
+    chosen = "selection"
+    jax.tree.map(same, state.statistics[chosen], before.statistics[chosen])
     same = jax.tree.map(np.array_equal, state.params, before.params)
     assert not any(jax.tree.leaves(same))
     moved = state.statistics["batch_stats"]["ranking"]
@@ -378,10 +376,10 @@ def test_it_computes_in_the_precision_asked_for():
     task = dataclasses.replace(TASK, dtype="bfloat16")
     state, key = random_state(task), jax.random.key(0)
 
-    def run(params, statistics, batch):
-        return task.loss(params, statistics, key, batch, Reduce())
+    def run(params, state, batch):
+        return task.loss(params, state, key, batch, Reduce())
 
-    given = (state.params, state.statistics, BATCH.replace(bank=BANK))
+    given = (state.params, state, BATCH.replace(bank=BANK))
     text = str(jax.make_jaxpr(run)(*given))
     made = [line for line in text.splitlines() if "conv_general_dilated[" in line]
     assert len(made) > 20
@@ -413,7 +411,7 @@ def test_ready_anomalies_are_taken():
     changed = np.where(mask > 0, 255 - image, image)
     one = np.ones((8,), np.int32)
     batch = BATCH.replace(ready=Synthesis(changed, mask, mask, one, one > 0))
-    run = lambda b: task.loss(state.params, state.statistics, KEY, b, Reduce())  # noqa: E731
+    run = lambda b: task.loss(state.params, state, KEY, b, Reduce())  # noqa: E731
     loss, (_, metrics) = jax.eval_shape(run, batch)
     assert loss.shape == () and set(metrics) == {
         "restoration",
@@ -455,7 +453,7 @@ def test_configurations():
     paper = load(TrainConfig, CONFIGS / "realnet_detector.yaml")
     assert paper.stage == "detector" and paper.batch_size == 16
     small = load(TrainConfig, CONFIGS / "realnet_detector_tile_cpu.yaml")
-    assert small.data.gray and small.parts == {"backbone": "random"}
+    assert small.data.gray and small.components == {"backbone": "random"}
     task = {k: tuple(v) if isinstance(v, list) else v for k, v in small.task.items()}
     task = {k: v for k, v in task.items() if not isinstance(v, dict)}
     made = RealnetDetectorTask(Realnet(**small.settings), **task)

@@ -256,6 +256,6 @@ def test_ready_anomalies_are_refused():
 def test_configurations():
     paper = load(TrainConfig, CONFIGS / "spr.yaml")
     assert (paper.data.shape, paper.batch_size) == ((192, 192), 16)
-    assert paper.schedule(14 * 16).steps == 3000 * 14
+    assert paper.timetable(14 * 16).steps == 3000 * 14
     small = load(TrainConfig, CONFIGS / "spr_tile_cpu.yaml")
     assert small.task["width"] == 16 and small.data.gray

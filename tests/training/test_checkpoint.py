@@ -9,7 +9,7 @@ import pytest
 from anojax.errors import CheckpointError
 from anojax.task import TrainState
 from anojax.training import checkpoint
-from anojax.training.checkpoint import Checkpoints, Record
+from anojax.training.checkpoint import Checkpoints, Keep, Record
 
 
 def state(step=0, width=3, ema=True):
@@ -26,7 +26,7 @@ def state(step=0, width=3, ema=True):
 
 
 def save(folder, scores, **options):
-    writer = Checkpoints(folder, **options)
+    writer = Checkpoints(folder, Keep(**options))
     for step, score in scores.items():
         now = state(step)
         metrics = None if score is None else {"auroc": score}
@@ -57,23 +57,8 @@ def test_the_last_and_the_best_are_kept(tmp_path):
     assert checkpoint.steps(tmp_path / "high") == [2, 5]
     save(tmp_path / "high", {6: 0.8}, best="auroc")  # a later process remembers
     assert checkpoint.steps(tmp_path / "high") == [2, 6]
-    save(tmp_path / "low", scores, best="auroc", lowest=True, keep_last=2)
+    save(tmp_path / "low", scores, best="auroc", lowest=True, last=2)
     assert checkpoint.steps(tmp_path / "low") == [1, 4, 5]
-
-
-def test_networks_alone(folder):
-    new = state(0, ema=False)
-    params, statistics, record = checkpoint.restore_networks(
-        folder, new.params, new.statistics, method="toy"
-    )
-    np.testing.assert_array_equal(params["conv"]["kernel"], -4 * np.ones((2, 3)))
-    np.testing.assert_array_equal(statistics["mean"], [0.5] * 3)
-    assert record.step == 4
-    wider = state(0, width=5, ema=False)
-    with pytest.raises(CheckpointError, match=r"ema/conv/kernel is \(2, 3\), here"):
-        checkpoint.restore_networks(
-            folder, wider.params, wider.statistics, method="toy"
-        )
 
 
 def test_finished_variables(tmp_path):

@@ -43,14 +43,14 @@ def test_no_step_at_all():
         to_steps(0, batch_size=8, images=200)
 
 
-def test_a_file_becomes_a_schedule():
+def test_a_file_becomes_a_timetable():
     config = from_dict(
         TrainConfig,
         {"method": "draem", "length": "4 epochs", "steps_per_call": 8, "log_every": 5},
     )
-    schedule = config.schedule(200)
+    timetable = config.timetable(200)
     # 100 steps, rounded up to whole calls of 8
-    assert (schedule.steps, schedule.log_every, schedule.save_every) == (104, 8, 16)
+    assert (timetable.steps, timetable.log_every, timetable.save_every) == (104, 8, 16)
     assert isinstance(config.make_strategy(), Pmap)
     mesh = override(config, ["strategy=jit", "model_devices=2"]).make_strategy()
     assert isinstance(mesh, MeshJit) and mesh.shares == 4
@@ -90,7 +90,7 @@ def test_the_example_of_the_readme_is_a_configuration():
     )
     config = from_dict(TrainConfig, yaml.safe_load(block))
     assert config.task["optimizer"]["learning_rate"] == 1e-4
-    assert config.schedule(200).steps == 700 * 25
+    assert config.timetable(200).steps == 700 * 25
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from toy_task import Stripe, StripeTask, source
 
 from anojax.optim import Optimizer
 from anojax.training import checkpoint, metrics_log
-from anojax.training.loop import Schedule
+from anojax.training.loop import Timetable, Watch
 from anojax.training.parallel import Pmap
 from anojax.training.run import CHECKPOINTS, MODEL, train
 
@@ -36,9 +36,9 @@ def run(folder, strategy):
         batch_size=16,
         seed=3,
         folder=folder,
-        schedule=Schedule(STEPS, log_every=2, save_every=2, sample_every=2),
+        timetable=Timetable(STEPS, log_every=2, save_every=2, sample_every=2),
         strategy=strategy,
-        sample=sample,
+        watch=Watch(sample=sample),
     )
 
 

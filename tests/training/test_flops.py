@@ -20,7 +20,7 @@ from anojax.optim import Optimizer
 from anojax.task import GradientTask
 from anojax.training import metrics_log
 from anojax.training.flops import Cost, count, peak, update_cost
-from anojax.training.loop import Schedule
+from anojax.training.loop import Timetable, Watch
 from anojax.training.parallel import MeshJit, Pmap
 from anojax.training.run import one_update, train
 
@@ -214,11 +214,11 @@ class Twice(GradientTask):
     def init_networks(self, key, batch):
         return {"w": jnp.ones((8, 8)), "v": jnp.ones((8, 8))}, {}
 
-    def loss(self, params, statistics, key, batch, reduce):
+    def loss(self, params, state, key, batch, reduce):
         rows = batch.images[..., 0]
         layer = lambda x: jnp.sin(jnp.sin(x @ params["w"]) @ params["v"])  # noqa: E731
         layer = jax.checkpoint(layer) if self.remat else layer
-        return jnp.mean(layer(rows)), (statistics, {})
+        return jnp.mean(layer(rows)), (state.statistics, {})
 
 
 Twice = dataclasses.dataclass(frozen=True)(Twice)
@@ -291,9 +291,9 @@ def test_the_log_tells_and_the_reader_is_told(tmp_path, monkeypatch):
         source(8),
         batch_size=4,
         folder=tmp_path,
-        schedule=Schedule(6, log_every=3),
+        timetable=Timetable(6, log_every=3),
         strategy=Pmap(CPU),
-        note=notes.append,
+        watch=Watch(note=notes.append),
     )
     cost = one_update(task, source(8), 4, Pmap(CPU))
     assert notes.count(f"one update: {cost}") == 1

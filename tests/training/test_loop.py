@@ -10,24 +10,24 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from toy_task import Stripe, StripeTask, examples, source
+from toy_task import Stripe, StripeTask, examples, grouped, source
 
 from anojax.errors import AnojaxError, CheckpointError, SettingError
 from anojax.optim import Optimizer
 from anojax.training import checkpoint, metrics_log
-from anojax.training.loop import Schedule
+from anojax.training.loop import Timetable
 from anojax.training.parallel import MeshJit, Pmap
 from anojax.training.run import CHECKPOINTS, MODEL, train
-from anojax.training.start import run_key, starting_point
+from anojax.training.start import Beginning, run_key, starting_point
 
 STEPS = 12
-SCHEDULE = Schedule(STEPS, log_every=4, save_every=4)
+TIMETABLE = Timetable(STEPS, log_every=4, save_every=4)
 TASK = StripeTask(
     Stripe(), steps=STEPS, optimizer=Optimizer("adam", 1e-2), ema_decay=0.9
 )
 
 
-def run(folder, schedule=SCHEDULE, devices=1, task=TASK, strategy=None, **options):
+def run(folder, timetable=TIMETABLE, devices=1, task=TASK, strategy=None, **options):
     strategy = strategy or Pmap(jax.devices()[:devices])
     return train(
         task,
@@ -35,9 +35,9 @@ def run(folder, schedule=SCHEDULE, devices=1, task=TASK, strategy=None, **option
         batch_size=8,
         seed=3,
         folder=folder,
-        schedule=schedule,
+        timetable=timetable,
         strategy=strategy,
-        **options,
+        **grouped(options),
     )
 
 
@@ -87,7 +87,7 @@ def interrupt(at, number):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(whole, tmp_path, number):
-    halfway = dataclasses.replace(SCHEDULE, eval_every=5)
+    halfway = dataclasses.replace(TIMETABLE, eval_every=5)
     before = signal.getsignal(number)
     stopped = run(tmp_path, halfway, evaluate=interrupt(5, number))
     assert (stopped.step, stopped.stopped_by) == (5, number)
@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
         raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path, dataclasses.replace(SCHEDULE, eval_every=7), evaluate=die)
+        run(tmp_path, dataclasses.replace(TIMETABLE, eval_every=7), evaluate=die)
     outcome = run(tmp_path)
     assert_same(outcome.state, whole[1].state)
     rows = metrics_log.read(tmp_path / "metrics.jsonl")
@@ -123,7 +123,7 @@ import test_loop
 def die(state):
     os.kill(os.getpid(), signal.SIGKILL)
 
-often = dataclasses.replace(test_loop.SCHEDULE, save_every=1, eval_every=7)
+often = dataclasses.replace(test_loop.TIMETABLE, save_every=1, eval_every=7)
 test_loop.run(Path(sys.argv[1]), often, evaluate=die)
 """
 
@@ -145,7 +145,7 @@ def test_kill_9_while_saving_goes_on_bit_for_bit(whole, tmp_path):
 
 @pytest.mark.parametrize("where", ["pmap", "mesh"])
 def test_goes_on_with_other_devices(whole, tmp_path, where):
-    halfway = dataclasses.replace(SCHEDULE, eval_every=5)
+    halfway = dataclasses.replace(TIMETABLE, eval_every=5)
     run(tmp_path, halfway, evaluate=interrupt(5, signal.SIGTERM))
     rules = (("Conv_0/kernel$", (None, None, None, "model")),)
     strategy = Pmap() if where == "pmap" else MeshJit(2, rules)
@@ -154,18 +154,26 @@ def test_goes_on_with_other_devices(whole, tmp_path, where):
     assert_close(outcome.state, whole[1].state)
 
 
-def start(**options):
+def start(folder=None, **options):
     strategy = Pmap(jax.devices()[:1])
-    return starting_point(TASK, strategy, examples(8), seed=1, **options), strategy
+    found = starting_point(
+        TASK,
+        strategy,
+        examples(8),
+        seed=1,
+        folder=folder,
+        beginning=Beginning(**options),
+    )
+    return found, strategy
 
 
 def test_where_a_run_begins(whole, tmp_path):
     folder, outcome = whole
-    point, strategy = start(resume=folder / CHECKPOINTS)
+    point, strategy = start(resume=folder)
     assert (point.step, point.position) == (12, 96)
     assert_same(strategy.fetch(point.state), outcome.state)
     assert point.key == run_key(3)
-    point, strategy = start(init_from=folder / CHECKPOINTS)
+    point, strategy = start(init_from=folder)
     fresh = strategy.fetch(point.state)
     assert (point.step, point.position, int(fresh.step)) == (0, 0, 0)
     assert point.key == run_key(1)
@@ -186,16 +194,16 @@ def test_evaluation_is_logged_and_keeps_the_best(tmp_path):
     scores = {4: 0.3, 8: 0.9, 12: 0.5}
     outcome = run(
         tmp_path,
-        dataclasses.replace(SCHEDULE, eval_every=4),
+        dataclasses.replace(TIMETABLE, eval_every=4),
         evaluate=lambda state: {"auroc": scores[int(state.step)]},
-        keep_best="auroc",
+        best="auroc",
     )
     assert outcome.metrics["eval/auroc"] == 0.5
     rows = metrics_log.read(tmp_path / "metrics.jsonl")
     assert [r["eval/auroc"] for r in rows if "eval/auroc" in r] == [0.3, 0.9, 0.5]
     assert checkpoint.steps(tmp_path / CHECKPOINTS) == [8, 12]
     with pytest.raises(SettingError, match=r"keep_best is 'f1'; .* gives auroc"):
-        run(tmp_path / "f1", evaluate=lambda state: {"auroc": 1}, keep_best="f1")
+        run(tmp_path / "f1", evaluate=lambda state: {"auroc": 1}, best="f1")
 
 
 def test_not_a_number_stops_the_run_with_its_name(tmp_path):
@@ -206,20 +214,20 @@ def test_not_a_number_stops_the_run_with_its_name(tmp_path):
 
 
 def test_profile_of_a_window(tmp_path):
-    run(tmp_path, dataclasses.replace(SCHEDULE, profile=(2, 3)))
+    run(tmp_path, dataclasses.replace(TIMETABLE, profile=(2, 3)))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
-def test_schedules_that_cannot_be():
+def test_timetables_that_cannot_be():
     with pytest.raises(SettingError, match="steps is 0; it must be at least 1"):
-        Schedule(steps=0)
+        Timetable(steps=0)
     with pytest.raises(SettingError, match="save_every is 10, no multiple of"):
-        Schedule(steps=40, log_every=20, save_every=10, steps_per_call=4)
+        Timetable(steps=40, log_every=20, save_every=10, steps_per_call=4)
     with pytest.raises(SettingError, match=r"task expects 12 steps, .* has 16"):
-        run(None, Schedule(steps=16))
+        run(None, Timetable(steps=16))
     with pytest.raises(AnojaxError, match=r"batch_size is 8, .* 3 devices"):
         run(None, devices=3)
     with pytest.raises(SettingError, match="seed is -1"):
         run_key(-1)
     with pytest.raises(SettingError, match="profile needs a run folder"):
-        run(None, dataclasses.replace(SCHEDULE, profile=(1, 2)))
+        run(None, dataclasses.replace(TIMETABLE, profile=(1, 2)))

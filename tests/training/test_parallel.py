@@ -85,10 +85,10 @@ class Linear(GradientTask):
     def init_networks(self, key, batch):
         return {"w": jnp.float32(1.0)}, {}
 
-    def loss(self, params, statistics, key, batch, reduce):
+    def loss(self, params, state, key, batch, reduce):
         out = self.draw(key, batch, clean_share=0.5)
         wrong = jnp.mean((params["w"] * out.image - out.mask) ** 2)
-        return wrong, (statistics, {"area": jnp.mean(out.mask)})
+        return wrong, (state.statistics, {"area": jnp.mean(out.mask)})
 
 
 def test_several_updates_in_one_call_and_in_parts():

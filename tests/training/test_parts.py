@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from toy_task import Stripe, StripeTask, source
+from toy_task import Stripe, StripeTask, grouped, source
 
 from anojax.cli.__main__ import main
 from anojax.data.files import encode_png
@@ -18,13 +18,13 @@ from anojax.errors import AnojaxError, CheckpointError, DataError, SettingError
 from anojax.methods.generative.realnet import Realnet
 from anojax.methods.generative.realnet.detector import RealnetDetectorTask
 from anojax.optim import Optimizer
-from anojax.task import Examples, Part
+from anojax.task import Component, Examples
 from anojax.training import checkpoint
-from anojax.training.loop import Schedule
+from anojax.training.components import read_components
+from anojax.training.loop import Timetable
 from anojax.training.parallel import Pmap
-from anojax.training.parts import read_parts
 from anojax.training.run import CHECKPOINTS, MODEL, train
-from anojax.training.start import starting_point
+from anojax.training.start import Beginning, starting_point
 from anojax.training.trained import load_trained
 from anojax.types import Bank, Inputs
 
@@ -35,25 +35,26 @@ LEVEL = {"params": {"level": np.linspace(0.1, 1, 16, dtype=np.float32)}}
 class LevelTask(StripeTask):
     """A stripe's network beside a frozen vector, whose sum weighs a measured mean."""
 
-    def parts(self):
-        return {"base": Part("backbone", "resnet18")}
+    def components(self):
+        return {"base": Component("backbone", "resnet18")}
 
     def init_networks(self, key, batch):
         params, norm = super().init_networks(key, batch)
-        base = jax.tree.map(jnp.zeros_like, LEVEL)
-        return params, {"base": base, "norm": norm, "seen": jnp.zeros(())}
+        return params, {"norm": norm, "seen": jnp.zeros(())}
+
+    def init_frozen(self, key, batch):
+        return {"base": jax.tree.map(jnp.zeros_like, LEVEL)}
 
     def begin(self, state, key, batches):
-        level = state.statistics["base"]["params"]["level"].sum()
+        level = state.frozen["base"]["params"]["level"].sum()
         seen = [next(batches).images.mean() for _ in range(3)]
         seen = np.float32(level * np.mean(seen))
         return state.replace(statistics={**state.statistics, "seen": seen})
 
-    def loss(self, params, statistics, key, batch, reduce):
-        loss, (norm, metrics) = super().loss(
-            params, statistics["norm"], key, batch, reduce
-        )
-        return loss, ({**statistics, "norm": norm}, metrics)
+    def loss(self, params, state, key, batch, reduce):
+        known = state.replace(statistics=state.statistics["norm"])
+        loss, (norm, metrics) = super().loss(params, known, key, batch, reduce)
+        return loss, ({**state.statistics, "norm": norm}, metrics)
 
     def detector(self):
         return None
@@ -64,8 +65,8 @@ TASK = LevelTask(Stripe(), steps=4, optimizer=Optimizer("adam", 1e-2))
 
 def run(folder=None, devices=1, **options):
     options = {
-        "parts": {"base": LEVEL},
-        "schedule": Schedule(4, save_every=2),
+        "components": {"base": LEVEL},
+        "timetable": Timetable(4, save_every=2),
     } | options
     strategy = Pmap(jax.devices()[:devices])
     return train(
@@ -75,7 +76,7 @@ def run(folder=None, devices=1, **options):
         seed=3,
         folder=folder,
         strategy=strategy,
-        **options,
+        **grouped(options),
     )
 
 
@@ -88,7 +89,7 @@ def whole(tmp_path_factory):
 def test_a_part_comes_before_what_is_measured_with_it(whole):
     _, outcome = whole
     found = outcome.state.statistics
-    jax.tree.map(np.testing.assert_array_equal, found["base"], LEVEL)
+    jax.tree.map(np.testing.assert_array_equal, outcome.state.frozen["base"], LEVEL)
     batches = Stream(source(), 12, seed=3).batches()
     means = [next(batches).inputs.image.mean() / 255 for _ in range(3)]
     np.testing.assert_allclose(found["seen"], 8.8 * np.mean(means), rtol=1e-5)
@@ -98,8 +99,9 @@ def test_a_part_comes_before_what_is_measured_with_it(whole):
 
 def test_devices_do_not_average_what_is_frozen(whole):
     """The mean of three equal numbers need not be that number."""
-    found = run(devices=3).state.statistics
-    jax.tree.map(np.testing.assert_array_equal, found["base"], LEVEL)
+    state = run(devices=3).state
+    jax.tree.map(np.testing.assert_array_equal, state.frozen["base"], LEVEL)
+    found = state.statistics
     seen = whole[1].state.statistics["seen"]
     np.testing.assert_allclose(found["seen"], seen, rtol=1e-6)
 
@@ -112,10 +114,10 @@ def test_a_run_that_goes_on_measures_nothing(whole, tmp_path, monkeypatch):
         raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path, schedule=Schedule(4, save_every=2, eval_every=3), evaluate=die)
+        run(tmp_path, timetable=Timetable(4, save_every=2, eval_every=3), evaluate=die)
     assert checkpoint.steps(tmp_path / CHECKPOINTS) == [2]
     monkeypatch.setattr(LevelTask, "begin", None)
-    outcome = run(tmp_path, parts=None)
+    outcome = run(tmp_path, components=None)
     jax.tree.map(np.testing.assert_array_equal, outcome.state, whole[1].state)
 
 
@@ -126,27 +128,29 @@ def wrong(shape):
 @pytest.mark.parametrize(
     ("parts", "error", "words"),
     [
-        ({"bases": LEVEL}, SettingError, "no part 'bases'; did you mean 'base'"),
-        (None, SettingError, r"needs its part 'base' \(resnet18\); give"),
-        (wrong(3), CheckpointError, r"parts.base .*level is \(3,\), here \(16,\)"),
+        ({"bases": LEVEL}, SettingError, "no component 'bases'; did you mean 'base'"),
+        (None, SettingError, r"needs its component 'base' \(resnet18\); give"),
+        (wrong(3), CheckpointError, r"components.base .*level is \(3,\), here \(16,\)"),
         ({"base": {"x": np.zeros(2)}}, CheckpointError, "params/level is not in it"),
     ],
 )
 def test_parts_that_do_not_fit(parts, error, words):
     with pytest.raises(error, match=words) as caught:
-        run(parts=parts)
+        run(components=parts)
     assert "\n" not in str(caught.value)
 
 
 def test_parts_are_read_from_where_they_are_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setenv("ANOJAX_WEIGHTS", str(tmp_path))
-    with pytest.raises(DataError, match="resnet18 are missing.*parts.base=random"):
-        read_parts(TASK, {})
-    assert read_parts(TASK, {"base": "random"})["base"].variables is None
+    with pytest.raises(DataError, match="resnet18 are missing.*components.base=random"):
+        read_components(TASK, {})
+    assert read_components(TASK, {"base": "random"})["base"].variables is None
     with pytest.raises(DataError, match="none.pth does not exist"):
-        read_parts(TASK, {"base": str(tmp_path / "none.pth")})
-    with pytest.raises(SettingError, match=r"parts.basis is no part .* it takes base"):
-        read_parts(TASK, {"basis": "random"})
+        read_components(TASK, {"base": str(tmp_path / "none.pth")})
+    with pytest.raises(
+        SettingError, match=r"components.basis is no component .* it takes base"
+    ):
+        read_components(TASK, {"basis": "random"})
 
 
 # The detector of RealNet, whose features come from elsewhere.
@@ -167,7 +171,7 @@ CONFIG = {
         "by_max": 3,
         "by_mean": 3,
     },
-    "parts": {"backbone": "random"},
+    "components": {"backbone": "random"},
     "length": 2,
     "batch_size": 4,
     "log_every": 1,
@@ -218,9 +222,9 @@ def test_a_detector_on_random_features(folder, command):
 
 def test_a_detector_without_its_features(command, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ANOJAX_WEIGHTS", str(tmp_path))
-    assert command("none", "parts.backbone=pretrained") != 0
+    assert command("none", "components.backbone=pretrained") != 0
     found = capsys.readouterr().err
-    assert "resnet18-f37072fd.pth" in found and "parts.backbone=random" in found
+    assert "resnet18-f37072fd.pth" in found and "components.backbone=random" in found
     assert command("refused", "settings.painter=model") != 0
     assert "painted beforehand" in capsys.readouterr().err
 
@@ -231,7 +235,7 @@ def test_features_from_elsewhere():
         k: tuple(v) if isinstance(v, list) else v for k, v in CONFIG["task"].items()
     }
     task = RealnetDetectorTask(Realnet(painter="stored"), **values)
-    assert task.parts() == {"backbone": Part("backbone", "resnet18")}
+    assert task.components() == {"backbone": Component("backbone", "resnet18")}
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), np.uint8)
     bank = Bank(images[4:])
     batch = Examples(Inputs(image=images[:4]), np.arange(4, dtype=np.uint32), bank)
@@ -242,14 +246,14 @@ def test_features_from_elsewhere():
             Pmap(jax.devices()[:1]),
             batch,
             seed=0,
-            parts={"backbone": backbone},
+            beginning=Beginning(components={"backbone": backbone}),
             batches=lambda: iter([batch] * 2),
         ).state
 
     given = jax.device_get(jax.jit(task.features.init)(jax.random.key(7)))
-    found = jax.tree.map(lambda x: np.asarray(x)[0], start(given)).statistics
-    jax.tree.map(np.testing.assert_array_equal, found["backbone"], given)
-    assert all((np.diff(x) > 0).all() for x in found["selection"].values())
+    found = jax.tree.map(lambda x: np.asarray(x)[0], start(given))
+    jax.tree.map(np.testing.assert_array_equal, found.frozen["backbone"], given)
+    assert all((np.diff(x) > 0).all() for x in found.statistics["selection"].values())
     del given["params"]["layer4_1"]
     with pytest.raises(CheckpointError, match=r"layer4_1\S+ is not in it"):
         start(given)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from toy_task import Stripe, StripeTask, images, source
+from toy_task import Stripe, StripeTask, grouped, images, source
 
 import anojax
 from anojax.core import Synthesizer
@@ -23,7 +23,7 @@ from anojax.random import stream
 from anojax.report.sheet import GAP
 from anojax.task import GradientTask
 from anojax.training import metrics_log
-from anojax.training.loop import Schedule
+from anojax.training.loop import Timetable
 from anojax.training.parallel import Pmap
 from anojax.training.run import synthesizer_params, train
 from anojax.training.sample_sheets import sample_sheets
@@ -59,15 +59,15 @@ class GrayTask(GradientTask):
     def init_networks(self, key, batch):
         return self.synth.init(key, None), {}
 
-    def loss(self, params, statistics, key, batch, reduce):
-        return jnp.mean((params["level"] - batch.images) ** 2), (statistics, {})
+    def loss(self, params, state, key, batch, reduce):
+        return jnp.mean((params["level"] - batch.images) ** 2), (state.statistics, {})
 
     def params(self, state):
         return state.params
 
 
 TASK = GrayTask(Gray(), steps=STEPS, optimizer=Optimizer("sgd", 0.1), ema_decay=0.8)
-SCHEDULE = Schedule(STEPS, log_every=2, save_every=2, sample_every=4)
+TIMETABLE = Timetable(STEPS, log_every=2, save_every=2, sample_every=4)
 
 
 def sheets(folder, task=TASK, count=COUNT):
@@ -75,10 +75,11 @@ def sheets(folder, task=TASK, count=COUNT):
     return sample_sheets(task, source(3), **options)
 
 
-def run(folder, sample=None, schedule=SCHEDULE, task=TASK, **more):
-    options = {"batch_size": 8, "seed": SEED, "folder": folder, "schedule": schedule}
+def run(folder, sample=None, timetable=TIMETABLE, task=TASK, **more):
+    options = {"batch_size": 8, "seed": SEED, "folder": folder, "timetable": timetable}
     one = Pmap(jax.devices()[:1])
-    return train(task, source(3), **options, strategy=one, sample=sample, **more)
+    options |= grouped({"sample": sample} | more)
+    return train(task, source(3), **options, strategy=one)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_a_run_that_goes_on_keeps_its_earlier_sheets(tmp_path, sampled):
             os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    halfway = dataclasses.replace(SCHEDULE, eval_every=6)
+    halfway = dataclasses.replace(TIMETABLE, eval_every=6)
     stopped = run(tmp_path, sheets(tmp_path), halfway, evaluate=interrupt)
     assert stopped.step == 6
     first = tmp_path / "samples/step_000004.png"
@@ -194,6 +195,6 @@ def test_methods_that_learn_nothing_are_refused(tmp_path):
 
 def test_of_the_schedule():
     with pytest.raises(SettingError, match="sample_every is 3, no multiple of"):
-        Schedule(
+        Timetable(
             steps=40, log_every=20, save_every=10, sample_every=3, steps_per_call=2
         )

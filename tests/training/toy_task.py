@@ -1,5 +1,6 @@
 """A method, its network and its task, small enough to compile in a second."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,9 @@ from anojax.detector import Detector
 from anojax.ops.blend import local_synthesis
 from anojax.random import stream
 from anojax.task import Examples, GradientTask
+from anojax.training.checkpoint import Keep
+from anojax.training.loop import Watch
+from anojax.training.start import Beginning
 from anojax.types import Inputs
 
 SHAPE = (8, 8, 1)
@@ -92,11 +96,11 @@ class StripeTask(GradientTask):
         made = net.init(key, batch.images[:1], False)
         return made["params"], made["batch_stats"]
 
-    def loss(self, params, statistics, key, batch, reduce):
+    def loss(self, params, state, key, batch, reduce):
         out = self.draw(key, batch, clean_share=self.clean_share)
         net = Net(self.width, self.compute_dtype, reduce.axis)
         logits, new = net.apply(
-            {"params": params, "batch_stats": statistics},
+            {"params": params, "batch_stats": state.statistics},
             out.image,
             True,
             mutable=["batch_stats"],
@@ -108,6 +112,17 @@ class StripeTask(GradientTask):
 
     def detector(self):
         return StripeDetector(self.width)
+
+
+def grouped(options: dict) -> dict:
+    """Arguments of `train`, with those of its groups by their own names."""
+    kinds = {"beginning": Beginning, "keep": Keep, "watch": Watch}
+    left = dict(options)
+    for name, kind in kinds.items():
+        own = [field.name for field in dataclasses.fields(kind)]
+        if found := {key: left.pop(key) for key in own if key in left}:
+            left[name] = kind(**found)
+    return left
 
 
 def images(count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from anojax.nn.smoothing import mean_filter
 from anojax.ops.blend import allowed, local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -234,7 +234,7 @@ class SprTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -243,11 +243,14 @@ class SprTask(GradientTask):
         time, noise = self.perturbation(key, batch)
         std = noise_std(time, self.synth.sigma)[:, None, None, None]
         found = self._network(batch).apply(
-            {"params": params}, images + std * noise, time, statistics["frequencies"]
+            {"params": params},
+            images + std * noise,
+            time,
+            state.statistics["frequencies"],
         )
         squares = jnp.square(found + noise)
         metrics = {"mean_square": jnp.mean(squares)}
-        return jnp.mean(jnp.sum(squares, (1, 2, 3))), (statistics, metrics)
+        return jnp.mean(jnp.sum(squares, (1, 2, 3))), (state.statistics, metrics)
 
     def perturbation(
         self, key: Key[Array, ""], batch: Examples

@@ -18,7 +18,7 @@ from anojax.nn.diffusion_unet import UNet2D, UNet2DConfig, adm_config
 from anojax.nn.init import init_network
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
 SCHEDULE = Schedule("cosine")
@@ -245,7 +245,7 @@ class DefectGenTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -259,7 +259,7 @@ class DefectGenTask(GradientTask):
             noisy = add_noise(x0, noise, t, schedule=SCHEDULE)
             found = network.apply({"params": params[name]}, noisy, t)
             losses[f"loss_{name}"] = self.error(found, x0)
-        return sum(losses.values()), (statistics, losses)
+        return sum(losses.values()), (state.statistics, losses)
 
     def states(self, batch: Examples) -> Float[Array, "b h w c"]:
         """What the networks are to predict: the exemplars' images and masks.

@@ -24,7 +24,7 @@ from anojax.ops.geometry import rotate
 from anojax.ops.texture_augment import three_of_ten
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -182,7 +182,7 @@ class DraemTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -196,7 +196,7 @@ class DraemTask(GradientTask):
         (clean, logits), new = self._network(
             dtype=self.compute_dtype, axis_name=reduce.axis
         ).apply(
-            {"params": params, "batch_stats": statistics},
+            {"params": params, "batch_stats": state.statistics},
             out.image,
             True,
             mutable=["batch_stats"],

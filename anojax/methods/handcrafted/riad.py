@@ -22,7 +22,7 @@ from anojax.ops.blend import allowed, local_synthesis, requested_area_px
 from anojax.ops.cells import cover, partition
 from anojax.optim import Optimizer
 from anojax.random import example_key, stream
-from anojax.task import Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -204,7 +204,7 @@ class RiadTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -213,7 +213,7 @@ class RiadTask(GradientTask):
         sets = self._partitions(key, batch)
         holes = remove(images, sets, parts=parts, fill=_signed(self.synth.fill))
         filled, new = self._network(batch, reduce).apply(
-            {"params": params, "batch_stats": statistics},
+            {"params": params, "batch_stats": state.statistics},
             holes,
             True,
             mutable=["batch_stats"],

@@ -257,7 +257,7 @@ class RealnetTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -276,7 +276,7 @@ class RealnetTask(GradientTask):
         loss, parts = hybrid_loss(
             output, x0, noise, t, schedule=SCHEDULE, prediction=PREDICTION
         )
-        return loss, (statistics, parts)
+        return loss, (state.statistics, parts)
 
     def params(self, state: TrainState) -> PyTree:
         return state.averaged

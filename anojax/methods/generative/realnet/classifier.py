@@ -12,7 +12,7 @@ from anojax.errors import SettingError
 from anojax.methods.generative.realnet.diffusion import RealnetDiffusion
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Examples, GradientTask, Metrics, Part, Reduce, TrainState
+from anojax.task import Component, Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree
 
 
@@ -30,8 +30,8 @@ class RealnetClassifierTask(GradientTask):
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
     remat: bool = hp(False, "compute blocks twice, for less memory")
 
-    def parts(self) -> dict[str, Part]:
-        return {"network": Part("run", "diffusion")}
+    def components(self) -> dict[str, Component]:
+        return {"network": Component("run", "diffusion")}
 
     def init_networks(
         self, key: Key[Array, ""], batch: Examples
@@ -43,14 +43,18 @@ class RealnetClassifierTask(GradientTask):
             )
         one = Inputs(image=batch.images[0])
         classifier = self.synth.init_classifier(stream(key, "classifier"), one)
-        # What another run taught takes its place.
+        return {"classifier": classifier}, {}
+
+    def init_frozen(self, key: Key[Array, ""], batch: Examples) -> dict[str, PyTree]:
+        one = Inputs(image=batch.images[0])
+        # What another run learned takes its place.
         network = self.synth.init_network(stream(key, "network"), one)
-        return {"classifier": classifier}, {"network": {"network": network}}
+        return {"network": {"network": network}}
 
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -65,7 +69,7 @@ class RealnetClassifierTask(GradientTask):
         labels = self.synth.labels(batch.inputs.label)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         right = jnp.mean((logits.argmax(-1) == labels).astype(jnp.float32))
-        return loss, (statistics, {"accuracy": right})
+        return loss, (state.statistics, {"accuracy": right})
 
     def params(self, state: TrainState) -> PyTree:
-        return {**state.statistics["network"], **state.averaged}
+        return {**state.frozen["network"], **state.averaged}

@@ -27,7 +27,7 @@ from anojax.nn import losses
 from anojax.nn.init import init_network
 from anojax.nn.resnet import ARCHITECTURES
 from anojax.optim import Optimizer
-from anojax.task import Examples, GradientTask, Metrics, Part, Reduce, TrainState
+from anojax.task import Component, Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import PyTree
 
 
@@ -42,8 +42,8 @@ class RealnetDetector(Detector):
     def score(
         self, variables: PyTree, image: Float[Array, "h w c"]
     ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
-        known = variables["statistics"]
-        maps = self.features.maps(known["backbone"], image[None], jnp.float32)
+        known, backbone = variables["statistics"], variables["frozen"]["backbone"]
+        maps = self.features.maps(backbone, image[None], jnp.float32)
         _, logits = self.network.apply(
             {"params": variables["params"], "batch_stats": known["batch_stats"]},
             self.features.choose(maps, known["selection"]),
@@ -111,8 +111,8 @@ class RealnetDetectorTask(GradientTask):
         super().__post_init__()
         self._check_sizes()
 
-    def parts(self) -> dict[str, Part]:
-        return {"backbone": Part("backbone", self.backbone)}
+    def components(self) -> dict[str, Component]:
+        return {"backbone": Component("backbone", self.backbone)}
 
     @property
     def features(self) -> SelectedFeatures:
@@ -144,18 +144,24 @@ class RealnetDetectorTask(GradientTask):
         self, key: Key[Array, ""], batch: Examples
     ) -> tuple[PyTree, PyTree]:
         self._check_painter(batch)
-        backbone_key, key = jax.random.split(key)
-        backbone, selection = self.features.init(backbone_key), self.features.first()
-        images = batch.images[:1]
-        maps = self.features.maps(backbone, images, jnp.float32)
-        blocks = self.features.choose(maps, selection)
+        selection, images = self.features.first(), batch.images[:1]
+
+        def selected(images):
+            backbone = self.features.init(jax.random.key(0))
+            maps = self.features.maps(backbone, images, jnp.float32)
+            return self.features.choose(maps, selection)
+
+        shapes = jax.eval_shape(selected, images)
+        blocks = tuple(jnp.zeros(x.shape, x.dtype) for x in shapes)
         made = init_network(self.network(), key, blocks, images.shape[1:3], False)
         return made["params"], {
-            "backbone": backbone,
             "selection": selection,
             "selected": np.bool_(False),
             "batch_stats": made["batch_stats"],
         }
+
+    def init_frozen(self, key: Key[Array, ""], batch: Examples) -> dict[str, PyTree]:
+        return {"backbone": self.features.init(key)}
 
     def begin(
         self, state: TrainState, key: Key[Array, ""], batches: Iterator[Examples]
@@ -167,7 +173,7 @@ class RealnetDetectorTask(GradientTask):
         selection = state.statistics["selection"]
         if state.statistics["selected"]:
             return state
-        backbone = jax.device_put(state.statistics["backbone"])
+        backbone = jax.device_put(state.frozen["backbone"])
         total, bank = None, None
         for batch in islice(batches, self.selection_batches):
             bank = jax.device_put(batch.bank) if bank is None else bank
@@ -181,7 +187,7 @@ class RealnetDetectorTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -191,15 +197,15 @@ class RealnetDetectorTask(GradientTask):
         images = batch.images
         # The frozen network sees anomalies and normal images in one go.
         maps = self.features.maps(
-            statistics["backbone"],
+            state.frozen["backbone"],
             jnp.concatenate([out.image, images]),
             self.compute_dtype,
         )
-        both = self.features.choose(maps, statistics["selection"])
+        both = self.features.choose(maps, state.statistics["selection"])
         given, normal = zip(*(jnp.split(x, 2) for x in both), strict=True)
         network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
         (restored, logits), new = network.apply(
-            {"params": params, "batch_stats": statistics["batch_stats"]},
+            {"params": params, "batch_stats": state.statistics["batch_stats"]},
             given,
             images.shape[1:3],
             True,
@@ -216,7 +222,7 @@ class RealnetDetectorTask(GradientTask):
         total = self.restoration_weight * metrics["restoration"]
         total += metrics["segmentation"]
         metrics["anomalous"] = jnp.mean(out.anomalous.astype(jnp.float32))
-        statistics = {**statistics, "batch_stats": new["batch_stats"]}
+        statistics = {**state.statistics, "batch_stats": new["batch_stats"]}
         return total, (statistics, metrics)
 
     def _check_painter(self, batch: Examples) -> None:

@@ -24,7 +24,7 @@ from anojax.ops import color, placement
 from anojax.ops.blend import allowed, local_synthesis, requested_area_px
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
 PATCH, SCAR = 1, 2
@@ -283,7 +283,7 @@ class CutpasteTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -291,7 +291,7 @@ class CutpasteTask(GradientTask):
         images, labels = self.examples(key, batch)
         network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
         found, new = network.apply(
-            {"params": params, "batch_stats": statistics},
+            {"params": params, "batch_stats": state.statistics},
             images,
             True,
             mutable=["batch_stats"],

@@ -28,7 +28,7 @@ from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalize
 from anojax.ops.blend import local_synthesis
 from anojax.optim import Optimizer
 from anojax.random import stream
-from anojax.task import Examples, GradientTask, Metrics, Reduce
+from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -147,7 +147,7 @@ class NsaTask(GradientTask):
     def loss(
         self,
         params: PyTree,
-        statistics: PyTree,
+        state: TrainState,
         key: Key[Array, ""],
         batch: Examples,
         reduce: Reduce,
@@ -158,7 +158,7 @@ class NsaTask(GradientTask):
         out = self.draw(key, batch)
         network = self.network(dtype=self.compute_dtype, axis_name=reduce.axis)
         found, new = network.apply(
-            {"params": params, "batch_stats": statistics},
+            {"params": params, "batch_stats": state.statistics},
             imagenet_normalize(out.image),
             True,
             mutable=["batch_stats"],

@@ -1,12 +1,12 @@
 """Networks that a training run starts with: pretrained backbones, and what another
-training run of the same method taught."""
+training run of the same method learned."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from anojax import task as tasks
 from anojax.errors import CheckpointError, DataError, SettingError
-from anojax.task import Part, Task
+from anojax.task import Component, Task
 from anojax.training.checkpoint import load_params, unflatten
 from anojax.training.trained import load_run
 from anojax.types import PyTree
@@ -17,7 +17,7 @@ PRETRAINED, RANDOM = "pretrained", "random"
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A part as it was found."""
+    """A component as it was found."""
 
     variables: PyTree | None
     """Nested dictionaries of arrays; ``None``: the task's own random ones."""
@@ -25,38 +25,39 @@ class Given:
     """Where they come from, in words."""
 
 
-def read_parts(task: Task, asked: dict[str, str]) -> dict[str, Given]:
-    """Read what the configuration names for the parts of a task.
+def read_components(task: Task, asked: dict[str, str]) -> dict[str, Given]:
+    """Read what the configuration names for the components of a task.
 
     Args:
-      task: says which parts it takes.
+      task: says which components it takes.
       asked: by name: for a backbone ``pretrained`` (the default: the published file in
         the weights folder), ``random``, or a file; for a run its folder.
 
     Raises:
-      SettingError: a part is named that the task does not take, or one is missing.
+      SettingError: a component is named that the task does not take, or one is missing.
       DataError: a weights file is missing, damaged or of another network.
-      CheckpointError: a run is of another method or stage, or taught nothing of use.
+      CheckpointError: a run is of another method or stage, or learned nothing of use.
     """
-    known = task.parts()
+    known = task.components()
     for name in asked:
         if name not in known:
-            takes = f"it takes {', '.join(known)}" if known else "leave parts out"
+            takes = f"it takes {', '.join(known)}" if known else "leave components out"
             raise SettingError(
-                f"parts.{name} is no part of {task.name}, stage {task.stage}; {takes}"
+                f"components.{name} is no component of {task.name}, stage {task.stage}; "
+                f"{takes}"
             )
-    return {name: _read(task, name, part, asked) for name, part in known.items()}
+    return {name: _read(task, name, one, asked) for name, one in known.items()}
 
 
-def _read(task: Task, name: str, part: Part, asked: dict[str, str]) -> Given:
-    if part.kind == "backbone":
-        return _backbone(name, part.source, asked.get(name, PRETRAINED))
+def _read(task: Task, name: str, one: Component, asked: dict[str, str]) -> Given:
+    if one.kind == "backbone":
+        return _backbone(name, one.source, asked.get(name, PRETRAINED))
     if name not in asked:
         raise SettingError(
             f"{task.name}, stage {task.stage}, starts with what the stage "
-            f"{part.source} taught; train that first, then add parts.{name}=RUN"
+            f"{one.source} learned; train that first, then add components.{name}=RUN"
         )
-    return _run(task, part.source, asked[name])
+    return _run(task, one.source, asked[name])
 
 
 def _backbone(name: str, network: str, where: str) -> Given:
@@ -66,7 +67,7 @@ def _backbone(name: str, network: str, where: str) -> Given:
         found = pretrained(network, path=None if where == PRETRAINED else where)
     except DataError as error:
         raise DataError(
-            f"{error}; or do with random features: parts.{name}={RANDOM}"
+            f"{error}; or do with random features: components.{name}={RANDOM}"
         ) from error
     return Given(found.variables, found.origin)
 
