@@ -200,7 +200,11 @@ class Task(abc.ABC):
 
     @final
     def check_ready(self, batch: Examples) -> None:
-        """Raise `AnojaxError` for precomputed anomalies that are of no use here."""
+        """Refuse what is of no use here.
+
+        Raises:
+          AnojaxError: there are precomputed anomalies, and the task makes its own.
+        """
         if batch.ready is not None and not self.learns_from_ready:
             raise AnojaxError(
                 f"{self.name}, stage {self.stage}, cannot learn from ready anomalies; "
