@@ -153,6 +153,15 @@ def batch(
 
     Raises:
       AnojaxError: an unknown strategy, or no devices.
+
+    Example:
+      >>> import anojax
+      >>> import numpy as np
+      >>> images = np.full((3, 32, 32, 3), 128, np.uint8)
+      >>> run = anojax.batch(anojax.get("riad")(cells_px=(4,)), uint8=True)
+      >>> out = run({}, 0, [0, 1, 2], anojax.Inputs(image=images))
+      >>> out.image.shape, out.mask.dtype
+      ((3, 32, 32, 3), dtype('uint8'))
     """
     if strategy not in ("auto", "vmap", "map"):
         raise AnojaxError(f"strategy is {strategy!r}; choose auto, vmap or map")

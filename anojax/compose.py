@@ -21,7 +21,13 @@ from anojax.types import Inputs, PyTree
 
 
 def chain(*synths: Synthesizer) -> Synthesizer:
-    """One defect after the other on the same image; the mask is their union."""
+    """One defect after the other on the same image; the mask is their union.
+
+    Example:
+      >>> import anojax
+      >>> chain(anojax.get("destseg")(), anojax.get("cutpaste")()).needs
+      ('texture',)
+    """
     return _Chain(_several(synths, "chain"))
 
 
@@ -35,6 +41,13 @@ def one_of(
 
     Raises:
       AnojaxError: not as many weights as methods, a negative one, or all zero.
+
+    Example:
+      >>> import anojax
+      >>> both = anojax.get("destseg")(), anojax.get("cutpaste")()
+      >>> synth = one_of(*both, weights=(1, 3))
+      >>> synth.weights
+      (0.25, 0.75)
     """
     synths = _several(synths, "one_of")
     weights = weights or (1.0,) * len(synths)
@@ -51,6 +64,11 @@ def maybe(synth: Synthesizer, probability: float) -> Synthesizer:
 
     Raises:
       AnojaxError: the probability is outside [0, 1].
+
+    Example:
+      >>> import anojax
+      >>> maybe(anojax.get("cutpaste")(), 0.5).probability
+      0.5
     """
     if not 0 <= probability <= 1:
         raise AnojaxError(f"maybe: probability is {probability}; give 0 to 1")
@@ -64,6 +82,11 @@ def within(synth: Synthesizer, box: tuple[float, float, float, float]) -> Synthe
 
     Raises:
       AnojaxError: the box is empty or reaches beyond the image.
+
+    Example:
+      >>> import anojax
+      >>> within(anojax.get("cutpaste")(), (0.0, 0.5, 1.0, 1.0)).box
+      (0.0, 0.5, 1.0, 1.0)
     """
     top, left, bottom, right = box
     if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
@@ -78,12 +101,23 @@ def with_shape(base: Synthesizer, shape: Synthesizer) -> Synthesizer:
 
     Raises:
       AnojaxError: `base` draws shape and source together, so they cannot be parted.
+
+    Example:
+      >>> import anojax
+      >>> with_shape(anojax.get("destseg")(), anojax.get("cutpaste")()).name
+      'destseg'
     """
     return _WithShape(_layered(base, "with_shape"), shape)
 
 
 def with_source(base: Synthesizer, source: Synthesizer) -> Synthesizer:
-    """`base`'s shapes with the appearance of another, layered method."""
+    """`base`'s shapes with the appearance of another, layered method.
+
+    Example:
+      >>> import anojax
+      >>> with_source(anojax.get("cutpaste")(), anojax.get("destseg")()).needs
+      ('texture',)
+    """
     return _WithSource(base, _layered(source, "with_source"))
 
 
@@ -94,6 +128,11 @@ def with_blend(
 
     Raises:
       AnojaxError: an unknown blend.
+
+    Example:
+      >>> import anojax
+      >>> with_blend(anojax.get("destseg")(), "poisson").name
+      'destseg'
     """
     if blend not in ("poisson", "poisson_mixed"):
         raise AnojaxError(

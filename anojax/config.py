@@ -99,7 +99,13 @@ def nest(cls: type, flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
-    """Plain data as YAML: keys in the order given, short lists on one line."""
+    """Plain data as YAML: keys in the order given, short lists on one line.
+
+    Example:
+      >>> print(to_yaml({"method": "draem", "size": [64, 96]}))
+      method: draem
+      size: [64, 96]
+    """
     return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None)
 
 
@@ -154,6 +160,11 @@ def override(config: T, assignments: Sequence[str]) -> T:
 
     Raises:
       UnknownName: a name that the configuration does not have.
+
+    Example:
+      >>> from anojax.data.config import DataConfig
+      >>> override(DataConfig(), ["size=64,96"]).size
+      (64, 96)
     """
     values = to_dict(config, differences=True)
     for assignment in assignments:

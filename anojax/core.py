@@ -236,7 +236,13 @@ class Layered(Synthesizer):
 
 
 def settings(synth: Synthesizer) -> dict[str, Any]:
-    """The hyper-parameters of a synthesizer as a plain dictionary."""
+    """The hyper-parameters of a synthesizer as a plain dictionary.
+
+    Example:
+      >>> import anojax
+      >>> settings(anojax.get("destseg")())["texture_weight"]
+      (0.2, 1.0)
+    """
     return {f.name: getattr(synth, f.name) for f in dataclasses.fields(synth)}
 
 
@@ -245,6 +251,12 @@ def with_settings(synth: Synthesizer, **changes: Any) -> Synthesizer:
 
     Raises:
       UnknownName: the method has no such setting.
+
+    Example:
+      >>> import anojax
+      >>> synth = anojax.get("destseg")()
+      >>> with_settings(synth, texture_weight=(0.5, 1.0)).texture_weight
+      (0.5, 1.0)
     """
     known = {f.name for f in dataclasses.fields(synth)}
     for name in changes:

@@ -17,6 +17,11 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 
     Swapping a method's source leaves its shapes where they were, because ``"shape"``
     and ``"source"`` are independent streams of the example's key.
+
+    Example:
+      >>> key = method_key(0, "draem")
+      >>> bool(stream(key, "shape") == stream(key, "source"))
+      False
     """
     return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
 
@@ -25,7 +30,7 @@ def between(u: Float[Array, "*s"], bounds: tuple[float, float]) -> Float[Array, 
     """A uniform draw `u` in [0, 1), moved to [bounds[0], bounds[1]).
 
     Example:
-      >>> between(0.25, (2.0, 6.0))
+      >>> float(between(jax.numpy.asarray(0.25), (2.0, 6.0)))
       3.0
     """
     return bounds[0] + (bounds[1] - bounds[0]) * u
@@ -36,6 +41,10 @@ def method_key(seed: int, method: str) -> Key[Array, ""]:
 
     Raises:
       AnojaxError: a seed outside its range.
+
+    Example:
+      >>> bool(method_key(7, "draem") == method_key(7, "draem"))
+      True
     """
     if not 0 <= int(seed) < 2**63:
         raise AnojaxError(f"seed is {seed}; give an integer from 0 to 2**63 - 1")
@@ -53,5 +62,10 @@ def example_key(
     """The key of one example: ids are integers in [0, 2**32).
 
     `draw` numbers the attempts: 0, then 1, 2, … when a draw came out empty.
+
+    Example:
+      >>> key = example_key(method_key(0, "draem"), 7)
+      >>> bool(key == example_key(method_key(0, "draem"), 7, draw=1))
+      False
     """
     return jax.random.fold_in(jax.random.fold_in(key, example_id), draw)

@@ -50,7 +50,12 @@ def _folders() -> dict[str, str]:
 
 
 def names() -> tuple[str, ...]:
-    """The methods that work, in the order of the survey."""
+    """The methods that work, in the order of the survey.
+
+    Example:
+      >>> "draem" in names()
+      True
+    """
     order = [m for families in SURVEY.values() for ms in families.values() for m in ms]
     return tuple(sorted(_folders(), key=lambda n: (n not in order, _index(order, n))))
 
@@ -60,7 +65,12 @@ def _index(order: list[str], name: str) -> int:
 
 
 def planned() -> tuple[str, ...]:
-    """The methods of the survey that do not work yet."""
+    """The methods of the survey that do not work yet.
+
+    Example:
+      >>> set(planned()) & set(names())
+      set()
+    """
     every = (m for fams in SURVEY.values() for ms in fams.values() for m in ms)
     return tuple(m for m in every if m not in _folders())
 
@@ -72,6 +82,12 @@ def get(name: str) -> type[Synthesizer]:
     Raises:
       UnknownName: there is no such method (with the nearest match), or it is planned.
       AnojaxError: a module does not define exactly one method.
+
+    Example:
+      >>> get("destseg").card.needs
+      ('texture',)
+      >>> get("destseg")(texture_weight=(0.5, 1.0)).texture_weight
+      (0.5, 1.0)
     """
     if name not in _folders():
         if name in planned():
@@ -99,12 +115,22 @@ def get(name: str) -> type[Synthesizer]:
 
 
 def cards() -> dict[str, Card]:
-    """The cards of all methods that work."""
+    """The cards of all methods that work.
+
+    Example:
+      >>> cards()["draem"].venue, cards()["draem"].year
+      ('ICCV', 2021)
+    """
     return {name: get(name).card for name in names()}
 
 
 def untrained() -> tuple[str, ...]:
-    """Names of the methods that synthesize at once, without a training run."""
+    """Names of the methods that synthesize at once, without a training run.
+
+    Example:
+      >>> "cutpaste" in untrained(), "realnet" in untrained()
+      (True, False)
+    """
     return tuple(name for name in names() if not get(name)().learns)
 
 
@@ -128,6 +154,10 @@ def find(
       lacks: inputs that the method must do without.
       controls: controls that the method must support.
       license: license of the public code, for instance ``"MIT"``.
+
+    Example:
+      >>> "destseg" in find(needs="texture", controls="severity")
+      True
     """
     needs, lacks, controls = map(_as_set, (needs, lacks, controls))
     return tuple(

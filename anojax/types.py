@@ -42,6 +42,10 @@ class Controls:
     """What the user asks of the defect. ``None`` leaves the choice to the method.
 
     Every value is a traced float32 scalar: a sweep over it compiles once.
+
+    Example:
+      >>> Controls(severity=0.5, area=0.02)
+      Controls(severity=0.5, area=0.02, count=None, aspect=None, angle=None)
     """
 
     severity: Leaf | None = None
@@ -58,7 +62,13 @@ class Controls:
 
 @pytree
 class Exemplar:
-    """A real defect: its image and where in it the defect lies."""
+    """A real defect: its image and where in it the defect lies.
+
+    Example:
+      >>> import numpy as np
+      >>> Exemplar(np.zeros((8, 8, 3)), np.ones((8, 8, 1))).mask.sum()
+      np.float64(64.0)
+    """
 
     image: Leaf
     """``[H, W, C]`` float32 in [0, 1]."""
@@ -68,7 +78,16 @@ class Exemplar:
 
 @pytree
 class Inputs:
-    """Everything a synthesizer may use for one image."""
+    """Everything a synthesizer may use for one image.
+
+    Example:
+      >>> import numpy as np
+      >>> inputs = Inputs(image=np.zeros((8, 8, 3), np.float32))
+      >>> inputs.replace(controls=Controls(severity=0.5)).controls.severity
+      0.5
+      >>> inputs.region is None
+      True
+    """
 
     image: Leaf | None = None
     """The normal image, ``[H, W, C]`` float32 in [0, 1]."""
@@ -119,7 +138,13 @@ class Synthesis:
 
 @pytree
 class Bank:
-    """Images from which each example draws its `Inputs.source`."""
+    """Images from which each example draws its `Inputs.source`.
+
+    Example:
+      >>> import numpy as np
+      >>> Bank(np.zeros((16, 64, 64, 3), np.uint8)).foregrounds is None
+      True
+    """
 
     images: Leaf
     """``[N, H, W, C]`` uint8."""

@@ -37,6 +37,11 @@ def encode_png(image: Pixels, *, level: int = 1) -> bytes:
 
     Raises:
       DataError: other channels or another number type.
+
+    Example:
+      >>> image = np.full((16, 16, 1), 40000, np.uint16)
+      >>> bool((decode_png(encode_png(image)) == image).all())
+      True
     """
     height, width, channels = image.shape
     if channels not in _COLOR_TYPE or image.dtype not in (np.uint8, np.uint16):

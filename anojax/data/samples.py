@@ -45,7 +45,12 @@ CHUNK = 8
 
 
 def products() -> tuple[str, ...]:
-    """Names of the products, in alphabetical order."""
+    """Names of the products, in alphabetical order.
+
+    Example:
+      >>> products()[:3]
+      ('bottle', 'brushed_metal', 'capsule')
+    """
     return tuple(sorted(PRODUCTS))
 
 
@@ -78,6 +83,11 @@ def make(
     Raises:
       UnknownName: there is no such product.
       AnojaxError: the count or the size is too small.
+
+    Example:
+      >>> images, foregrounds = make("fabric", 2, size=32)
+      >>> images.shape, images.dtype, foregrounds.max()
+      ((2, 32, 32, 3), dtype('uint8'), np.uint8(1))
     """
     if product not in PRODUCTS:
         raise UnknownName(

@@ -107,6 +107,14 @@ def texture_bank(
     Raises:
       AnojaxError: other channels than 1 or 3.
       DataError: the folder is empty or an image is unreadable.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from PIL import Image
+      >>> Path("dtd").mkdir()
+      >>> Image.new("RGB", (48, 32), "tan").save("dtd/tan.png")
+      >>> texture_bank("dtd", size=16, channels=3).shape
+      (1, 16, 16, 3)
     """
     if channels not in (1, 3):
         raise AnojaxError(f"textures of {channels} channels; give 1 or 3")

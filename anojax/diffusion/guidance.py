@@ -47,7 +47,13 @@ def combine(
     conditional: Float[Array, "b h w c"],
     weight: Weight,
 ) -> Float[Array, "b h w c"]:
-    """``u + weight (c - u)``: 0 is without a condition, 1 with, more exaggerates it."""
+    """``u + weight (c - u)``: 0 is without a condition, 1 with, more exaggerates it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(combine(jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)), 7.5).max())
+      7.5
+    """
     return unconditional + _shaped(weight) * (conditional - unconditional)
 
 

@@ -84,6 +84,10 @@ def jump_schedule(steps: int, jump: int, passes: int) -> list[tuple[int, int]]:
 
     Raises:
       AnojaxError: a number below 1.
+
+    Example:
+      >>> jump_schedule(4, 2, 2)
+      [(0, 0), (1, 0), (2, 2), (1, 0), (2, 0), (3, 0)]
     """
     if jump < 1 or passes < 1:
         raise AnojaxError(f"resampling is ({jump}, {passes}); give two numbers from 1")

@@ -54,6 +54,12 @@ def simple_loss(
       schedule: of the noise.
       prediction: the meaning of `output`; a variance's half is left out.
       min_snr_gamma: γ of `min_snr_weights`; ``None`` weights all timesteps alike.
+
+    Example:
+      >>> x0, noise = jnp.zeros((1, 4, 4, 1)), jnp.ones((1, 4, 4, 1))
+      >>> how = dict(schedule=Schedule(), prediction=Prediction())
+      >>> float(simple_loss(noise, x0, noise, jnp.asarray([3]), **how))
+      0.0
     """
     known = tables(schedule)
     mean, _ = prediction.split(output.astype(jnp.float32), x0.shape[-1])

@@ -66,6 +66,15 @@ def sample(
 
     Returns:
       Images at the noise level of step `stop`; clean ones after the last.
+
+    Example:
+      >>> schedule, sampler = Schedule(steps=100), Sampler("ddim", steps=4)
+      >>> x = jnp.ones((2, 8, 8, 3))
+      >>> model = lambda x, t: jnp.zeros_like(x)  # sees no noise
+      >>> how = dict(schedule=schedule, prediction=Prediction(), sampler=sampler)
+      >>> clean = sample(model, None, x, **how)
+      >>> clean.shape
+      (2, 8, 8, 3)
     """
     settings = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
@@ -199,7 +208,12 @@ def step_noise(
 
 
 def initial_noise(keys: Keys, shape: tuple[int, int, int]) -> Float[Array, "*b h w c"]:
-    """Standard normal images of `shape` (h, w, c), one per key."""
+    """Standard normal images of `shape` (h, w, c), one per key.
+
+    Example:
+      >>> initial_noise(jax.random.split(jax.random.key(0), 2), (8, 8, 3)).shape
+      (2, 8, 8, 3)
+    """
     if keys.ndim == 1:
         return jax.vmap(lambda key: initial_noise(key, shape))(keys)
     return jax.random.normal(stream(keys, "initial"), shape)

@@ -65,7 +65,12 @@ class Schedule:
 
 @lru_cache(maxsize=64)
 def betas(schedule: Schedule) -> Float64[np.ndarray, " t"]:
-    """β_t, the variance that timestep t adds."""
+    """β_t, the variance that timestep t adds.
+
+    Example:
+      >>> betas(Schedule("linear", steps=100)).round(3)[:3].tolist()
+      [0.001, 0.003, 0.005]
+    """
     if schedule.kind == "cosine":
         u = np.arange(schedule.steps + 1) / schedule.steps
         alpha_bar = np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2
@@ -78,7 +83,12 @@ def betas(schedule: Schedule) -> Float64[np.ndarray, " t"]:
 
 @lru_cache(maxsize=64)
 def alphas_cumprod(schedule: Schedule) -> Float64[np.ndarray, " t"]:
-    """ᾱ_t, the share of the image's variance that is left at timestep t."""
+    """ᾱ_t, the share of the image's variance that is left at timestep t.
+
+    Example:
+      >>> alphas_cumprod(Schedule("cosine", steps=4)).round(3).tolist()
+      [0.847, 0.494, 0.144, 0.0]
+    """
     return _frozen(np.cumprod(1 - betas(schedule)))
 
 
@@ -144,7 +154,14 @@ def add_noise(
     *,
     schedule: Schedule,
 ) -> Float[Array, "b h w c"]:
-    """x_t ~ q(x_t | x_0) for standard normal `noise` (eq. 4 of Ho et al.)."""
+    """x_t ~ q(x_t | x_0) for standard normal `noise` (eq. 4 of Ho et al.).
+
+    Example:
+      >>> x0 = jnp.ones((1, 4, 4, 1))
+      >>> noisy = add_noise(x0, -x0, jnp.asarray([999]), schedule=Schedule())
+      >>> round(float(noisy.mean()), 2)
+      -0.99
+    """
     known = tables(schedule)
     return gather(known.alpha, t) * x0 + gather(known.sigma, t) * noise
 
@@ -162,6 +179,10 @@ def timestep_grid(total: int, steps: int, spacing: str, *, offset: int = 0) -> G
     Raises:
       SettingError: an unknown spacing, an offset that does not fit, or a number of
         steps that cannot be taken.
+
+    Example:
+      >>> timestep_grid(1000, 4, "trailing")
+      (999, 749, 499, 249)
     """
     if not 1 <= steps <= total:
         raise SettingError(f"a sampler has {steps} steps; take 1 to {total}")
@@ -204,6 +225,10 @@ def split_grid(total: int, at: int, above: int, below: int) -> tuple[int, ...]:
 
     Raises:
       SettingError: a part has more steps than timesteps, or none where it needs some.
+
+    Example:
+      >>> split_grid(1000, at=400, above=3, below=2)
+      (999, 700, 400, 399, 0)
     """
     fits = 0 <= above <= total - at and 0 <= below <= at
     needed = bool(above) == (at < total) and bool(below) == (at > 0)

@@ -101,6 +101,14 @@ def evaluate(
 
     Raises:
       DataError: the lengths or sizes do not fit, or a value is out of place.
+
+    Example:
+      >>> masks = [np.zeros((8, 8)), np.zeros((8, 8))]
+      >>> masks[1][2:4, 2:4] = 1
+      >>> maps, scores = [0.1 * masks[1], masks[1]], [0.1, 0.9]
+      >>> result = evaluate(maps, masks, scores, [0, 1], ['good', 'hole'])
+      >>> result["image_auroc"], result["pixel_auroc"]
+      (1.0, 1.0)
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     _check_images(scores, labels, groups, fpr_limit)

@@ -73,6 +73,11 @@ def attend(
     """Scaled dot-product attention of `n` heads; scores and softmax are float32.
 
     `flash` takes the fused kernel of cuDNN, which has no float32.
+
+    Example:
+      >>> q = jnp.ones((1, 4, 2, 8))
+      >>> attend(q, q, 3 * q).mean().item()
+      3.0
     """
     if flash:
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")

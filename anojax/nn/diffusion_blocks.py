@@ -292,7 +292,13 @@ def positional_time(
 
 
 def upsample_nearest_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Every pixel as a block of 2 x 2."""
+    """Every pixel as a block of 2 x 2.
+
+    Example:
+      >>> row = jnp.asarray([1.0, 2.0]).reshape(1, 1, 2, 1)
+      >>> upsample_nearest_2x(row)[0, ..., 0].tolist()
+      [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
+    """
     b, h, w, c = x.shape
     blocks = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return rearrange(blocks, "b h i w j c -> b (h i) (w j) c")

@@ -61,6 +61,11 @@ def dice(
     """1 - (2 |P T| + s) / (|P| + |T| + s) per example, averaged over the batch.
 
     The sums run over pixels and channels; `smoothing` s makes two empty masks agree.
+
+    Example:
+      >>> mask = jnp.ones((1, 4, 4, 1))
+      >>> float(dice(mask, mask))
+      0.0
     """
     axes = (1, 2, 3)
     overlap = jnp.sum(probability * target, axis=axes)
@@ -115,7 +120,13 @@ def ssim_map(a: Batch, b: Batch, *, data_range: float = 1.0) -> Batch:
 
 
 def ssim(a: Batch, b: Batch, *, data_range: float = 1.0) -> Scalar:
-    """1 - mean structural similarity."""
+    """1 - mean structural similarity.
+
+    Example:
+      >>> image = jnp.ones((1, 16, 16, 1))
+      >>> round(float(ssim(image, image)), 4)
+      0.0
+    """
     return 1 - jnp.mean(ssim_map(a, b, data_range=data_range))
 
 
@@ -174,7 +185,12 @@ def _gms_pyramid(a: Array, b: Array, scales: int, c: float) -> list[Array]:
 
 
 def avg_pool_2x2(x: Batch) -> Float[Array, "b h//2 w//2 c"]:
-    """Mean of every 2 x 2 block; an odd last row or column is dropped."""
+    """Mean of every 2 x 2 block; an odd last row or column is dropped.
+
+    Example:
+      >>> avg_pool_2x2(jnp.arange(4.0).reshape(1, 2, 2, 1)).item()
+      1.5
+    """
     _, h, w, _ = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]
     return rearrange(x, "b (h i) (w j) c -> b h i w j c", i=2, j=2).mean((2, 4))

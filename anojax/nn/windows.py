@@ -14,7 +14,13 @@ def window_starts(
     shape: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
     """Rows and columns where windows (h, w) begin: evenly, at most `strides` apart, the
-    first and the last at the borders."""
+    first and the last at the borders.
+
+    Example:
+      >>> rows, columns = window_starts((10, 8), (4, 4), (4, 4))
+      >>> rows.tolist(), columns.tolist()
+      ([0, 3, 6], [0, 4])
+    """
     found = []
     for side, size, stride in zip(shape, window, strides, strict=True):
         count = -(-(side - size) // stride) + 1

@@ -45,6 +45,11 @@ def select(
 
     Compilers for CPUs do not vectorize a mask that is broadcast over an innermost axis
     of 3; fetched by index, it has the image's shape and they do.
+
+    Example:
+      >>> inside = jnp.asarray([[[True], [False]]])
+      >>> select(inside, jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 3)))[0].tolist()
+      [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
     _, w, c = old.shape
     columns = np.repeat(np.arange(w), c)

@@ -18,6 +18,11 @@ def partition(
     Returns:
       The number of every pixel's set, 0 to parts - 1. The sets have equally many cells,
       but for the last ones, which lack what does not divide.
+
+    Example:
+      >>> sets = partition(jax.random.key(0), (8, 8), cell_px=2, parts=4)
+      >>> [int((sets == i).sum()) for i in range(4)]
+      [16, 16, 16, 16]
     """
     ranks = _ranks(key, shape, cell_px)
     return _on_pixels(ranks // -(-ranks.size // parts), shape, cell_px)

@@ -31,7 +31,13 @@ def merge_channels(channels: Channels) -> Float[Array, "h w c"]:
 
 
 def luma(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
-    """0.299 R + 0.587 G + 0.114 B; a gray image is its own luma."""
+    """0.299 R + 0.587 G + 0.114 B; a gray image is its own luma.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> round(float(luma(jnp.asarray([[[1.0, 0.5, 0.0]]]))[0, 0, 0]), 4)
+      0.5925
+    """
     return gray(split_channels(image))[..., None]
 
 
@@ -99,6 +105,11 @@ def jitter(
         [0, 1]. 0 leaves the adjustment out.
       hue: the turn is drawn from U(-x, x) of the circle, x in [0, 0.5].
       weights: pixels over which the mean luma of the contrast is taken; all by default.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> jitter(jax.random.key(0), jnp.full((4, 4, 3), 0.5), brightness=0.4).shape
+      (4, 4, 3)
     """
     weights = None if weights is None else weights[..., 0]
     adjustments: list[tuple[float, Callable]] = [

@@ -17,6 +17,11 @@ def gaussian_blur(
       sigma: standard deviation in pixels, traced, at least 0; near 0 is the identity.
       radius: taps on either side (static): 2 radius + 1 in all. The kernel is cut
         there and normalized; 3 sigma is ample. It must be below both sides.
+
+    Example:
+      >>> image = jnp.zeros((9, 9, 1)).at[4, 4].set(1.0)
+      >>> round(float(gaussian_blur(image, 1.0, radius=3)[4, 4, 0]), 3)
+      0.159
     """
     step = np.arange(-radius, radius + 1, dtype=np.float32)
     width = jnp.maximum(jnp.asarray(sigma, jnp.float32), 1e-3)

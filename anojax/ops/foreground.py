@@ -29,6 +29,11 @@ def otsu_threshold(values: Float[Array, "h w 1"]) -> Scalar:
 
     Values above it are one class. It is the center of the bin that maximizes the
     variance between the classes; of several such bins the middle one.
+
+    Example:
+      >>> values = jnp.asarray([0.1, 0.12, 0.8, 0.9]).reshape(2, 2, 1)
+      >>> 0.12 < float(otsu_threshold(values)) < 0.8
+      True
     """
     bins = jnp.clip(jnp.floor(values.ravel() * BINS), 0, BINS - 1).astype(jnp.int32)
     counts = jnp.zeros(BINS, jnp.float32).at[bins].add(1.0, mode="promise_in_bounds")

@@ -133,6 +133,10 @@ def resize_bilinear(
     """Resize to `shape` (h, w), pixel centers at half integers, without antialiasing.
 
     The convention of OpenCV's and PyTorch's plain bilinear modes.
+
+    Example:
+      >>> resize_bilinear(jnp.asarray([[[0.0], [1.0]]]), (1, 4))[0, :, 0].tolist()
+      [0.0, 0.25, 0.75, 1.0]
     """
     (y0, y1, dy), (x0, x1, dx) = (
         _taps(n_in, n_out) for n_in, n_out in zip(image.shape[:2], shape, strict=True)

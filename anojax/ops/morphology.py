@@ -30,7 +30,12 @@ def _row_halves(size: int, shape: str) -> np.ndarray:
 
 def structuring_element(size: int, shape: str = "box") -> Bool[np.ndarray, "k k"]:
     """The kernel of odd `size` as booleans; ellipse equals OpenCV's, e.g. rows of
-    1, 5, 5, 5, 1 pixels for size 5."""
+    1, 5, 5, 5, 1 pixels for size 5.
+
+    Example:
+      >>> structuring_element(5, "ellipse").sum(axis=1).tolist()
+      [1, 5, 5, 5, 1]
+    """
     halves = _row_halves(size, shape)
     return np.abs(np.arange(size) - size // 2)[None, :] <= halves[:, None]
 
@@ -60,6 +65,11 @@ def dilate(
     """Largest value under the kernel; nothing lies beyond the border.
 
     `size` is odd, in pixels; `shape` is "box" or "ellipse".
+
+    Example:
+      >>> dot = jnp.zeros((5, 5, 1)).at[2, 2].set(1.0)
+      >>> int(dilate(dot, size=3).sum())
+      9
     """
     passes = [_running_max(image, h, w) for h, w in _rectangles(size, shape)]
     out = passes[0]
@@ -71,12 +81,23 @@ def dilate(
 def erode(
     image: Float[Array, "h w c"], *, size: int, shape: str = "box"
 ) -> Float[Array, "h w c"]:
-    """Smallest value under the kernel; the border itself does not erode."""
+    """Smallest value under the kernel; the border itself does not erode.
+
+    Example:
+      >>> int(erode(jnp.ones((5, 5, 1)).at[2, 2].set(0.0), size=3).sum())
+      16
+    """
     return -dilate(-image, size=size, shape=shape)
 
 
 def closing(
     image: Float[Array, "h w c"], *, size: int, shape: str = "box"
 ) -> Float[Array, "h w c"]:
-    """Dilation, then erosion: closes gaps smaller than the kernel."""
+    """Dilation, then erosion: closes gaps smaller than the kernel.
+
+    Example:
+      >>> hole = jnp.ones((5, 5, 1)).at[2, 2].set(0.0)
+      >>> int(closing(hole, size=3).sum())
+      25
+    """
     return erode(dilate(image, size=size, shape=shape), size=size, shape=shape)

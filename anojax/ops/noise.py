@@ -139,6 +139,11 @@ def perlin(
       power_of_two: span the lattice over the next powers of two and crop, as anomalib.
       rescale_below: stretch the field to [-1, 1] before turning it if none of it
         exceeds this value, as anomalib.
+
+    Example:
+      >>> field = perlin(jax.random.key(0), (32, 32))
+      >>> field.shape, bool(abs(field).max() <= 1)
+      ((32, 32, 1), True)
     """
     low, high = exponents
     drawn = jax.random.randint(stream(key, "cells"), (2,), low, high + 1)
@@ -217,6 +222,11 @@ def perlin_mask(
         level that gives that area replaces the threshold; at least one pixel of
         `within` is covered, and pixels of equal noise enter together.
       within: where the mask may be, 0 or 1.
+
+    Example:
+      >>> mask = perlin_mask(jax.random.key(0), (32, 32), area=0.25)
+      >>> int(mask.sum())
+      256
     """
     options = dict(exponents=exponents, rotation=rotation, power_of_two=power_of_two)
     inside = jnp.ones((*shape, 1), bool) if within is None else within > 0.5

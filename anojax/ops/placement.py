@@ -22,6 +22,12 @@ def random_pixel(
 
     Raises:
       ValueError: neither a mask nor a shape is given.
+
+    Example:
+      >>> dot = jnp.zeros((5, 5, 1)).at[3, 1].set(1.0)
+      >>> y, x = random_pixel(jax.random.key(0), dot)
+      >>> int(y), int(x)
+      (3, 1)
     """
     if mask is None:
         if shape is None:
@@ -114,6 +120,10 @@ def integral_image(mask: Float[Array, "h w 1"]) -> Float[Array, "h+1 w+1"]:
     """Running sums over rows and columns, with a leading row and column of zeros.
 
     Sums of {0, 1} masks are exact up to 2**24 pixels.
+
+    Example:
+      >>> integral_image(jnp.ones((2, 3, 1)))[-1].tolist()
+      [0.0, 2.0, 4.0, 6.0]
     """
     sums = jnp.cumsum(jnp.cumsum(mask[..., 0], axis=0), axis=1)
     return jnp.pad(sums, ((1, 0), (1, 0)))
@@ -129,6 +139,12 @@ def box_sum(
     """Sum of the mask over the boxes [y0, y0 + height) x [x0, x0 + width).
 
     Parts of a box outside the image count as 0.
+
+    Example:
+      >>> sums = integral_image(jnp.ones((4, 4, 1)))
+      >>> one = jnp.asarray([1])
+      >>> box_sum(sums, one, one, 2 * one, 3 * one).tolist()
+      [6.0]
     """
     rows, columns = integral.shape[0] - 1, integral.shape[1] - 1
     top, bottom = jnp.clip(y0, 0, rows), jnp.clip(y0 + height, 0, rows)

@@ -53,6 +53,12 @@ def clone(
       mask: weight in [0, 1] of the source, zero outside the box; ``None`` is the box.
       erosion_px: width of the rim, inside the mask or the box, in which the gradients
         are still the destination's.
+
+    Example:
+      >>> flat, step = jnp.full((16, 16, 1), 0.5), jnp.full((16, 16, 1), 0.9)
+      >>> pasted = clone(step, flat, (4, 12, 4, 12), window=(8, 8))
+      >>> bool(jnp.allclose(pasted, flat, atol=1e-4))  # only gradients are pasted
+      True
     """
     h, w, _ = destination.shape
     size = (min(window[0], h), min(window[1], w))

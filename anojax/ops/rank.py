@@ -18,6 +18,11 @@ def binary_median(
     Args:
       mask: exactly 0 or 1.
       size_px: side of the square, an odd number from 1 to 15.
+
+    Example:
+      >>> speck = jnp.zeros((5, 5, 1)).at[2, 2].set(1.0)
+      >>> float(binary_median(speck, size_px=3).sum())
+      0.0
     """
     h, w, _ = mask.shape
     # Sums of at most 15 * 15 ones fit into a byte: 32 pixels per vector operation.

@@ -25,7 +25,12 @@ _NOWHERE = 1e6
 def box_mask(
     shape: tuple[int, int], y0: Count, x0: Count, height: Count, width: Count
 ) -> Float[Array, "h w 1"]:
-    """The box of rows [y0, y0 + height) and columns [x0, x0 + width)."""
+    """The box of rows [y0, y0 + height) and columns [x0, x0 + width).
+
+    Example:
+      >>> box_mask((4, 6), 1, 2, 2, 3)[..., 0].astype(int).tolist()
+      [[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0]]
+    """
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
     inside = (rows >= y0) & (rows < y0 + height)
     inside = inside & (columns >= x0) & (columns < x0 + width)
@@ -40,6 +45,11 @@ def polygon_mask(
     The boundary is one pixel wide, as a line from vertex to vertex is drawn on a grid.
     For integer vertices the result equals OpenCV's filled `drawContours`. Repeated
     vertices are harmless, which lets outlines of different lengths share one shape.
+
+    Example:
+      >>> triangle = jnp.asarray([[0.0, 0.0], [3.0, 0.0], [3.0, 3.0]])
+      >>> polygon_mask((4, 4), triangle)[..., 0].astype(int).tolist()
+      [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
     """
     crossing, first, last = _row_spans(shape[0], points)
     columns = np.arange(shape[1], dtype=np.float32)[None]
@@ -217,6 +227,12 @@ def grid_shuffle(
 
     Raises:
       ValueError: the grid has more rows or columns than the image has pixels.
+
+    Example:
+      >>> image = jnp.arange(16.0).reshape(4, 4, 1)
+      >>> shuffled = grid_shuffle(jax.random.key(0), image, grid=(2, 2))
+      >>> sorted(shuffled.ravel().tolist()) == image.ravel().tolist()
+      True
     """
     (rows, columns), (height, width, channels) = grid, image.shape
     if not (1 <= rows <= height and 1 <= columns <= width):

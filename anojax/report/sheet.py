@@ -40,6 +40,14 @@ def contact_sheet(
       examples: at least one.
       columns: examples in one band.
       tile: longest side of a view in pixels.
+
+    Example:
+      >>> normal = np.full((32, 32, 1), 60, np.uint8)
+      >>> mask = np.zeros((32, 32, 1), np.uint8)
+      >>> mask[8:16, 8:16] = 255
+      >>> sheet = contact_sheet([Example("spot", normal, normal | mask, mask)], tile=64)
+      >>> sheet.mode
+      'RGB'
     """
     columns = min(columns, len(examples))
     bands = -(-len(examples) // columns)
