@@ -45,9 +45,9 @@ def one_of(
     Example:
       >>> import anojax
       >>> both = anojax.get("destseg")(), anojax.get("cutpaste")()
-      >>> synth = one_of(*both, weights=(1, 3))
+      >>> synth = one_of(*both, weights=(3, 1))
       >>> synth.weights
-      (0.25, 0.75)
+      (0.75, 0.25)
     """
     synths = _several(synths, "one_of")
     weights = weights or (1.0,) * len(synths)

@@ -112,7 +112,9 @@ def check_setting(owner: str, field: dataclasses.Field, value: Any, kind: Any) -
             raise SettingError(f"{where}; it must be at most {high}")
     is_range = isinstance(value, tuple) and len(value) == 2
     if is_range and all(isinstance(v, int | float) for v in value):
-        if value[0] > value[1] and get_origin(kind) is tuple:
+        # Two numbers of an open tuple are no range.
+        closed = get_origin(kind) is tuple and Ellipsis not in get_args(kind)
+        if value[0] > value[1] and closed:
             raise SettingError(f"{where}; the first number must not exceed the second")
 
 

@@ -45,6 +45,10 @@ def test_chain_unites_the_masks(data):
     assert both.mask.mean() > run(DESTSEG, data).mask.mean()
 
 
+def test_weights_come_in_any_order():
+    assert compose.one_of(DESTSEG, CUTPASTE, weights=(3, 1)).weights == (0.75, 0.25)
+
+
 def test_one_of_follows_its_weights(data):
     out = run(compose.one_of(DESTSEG, CUTPASTE, weights=(0.0, 1.0)), data)
     assert (out.aux["which"] == 1).all()
