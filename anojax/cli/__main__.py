@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from anojax.cli.arguments import Parser
-from anojax.errors import AnojaxError
+from anojax.errors import AnojaxError, SettingError
 
 COMMANDS = (
     "list",
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
+        _check_text(argv)
         args = build_parser(argv).parse_args(argv)
         return args.run(args)
     except AnojaxError as error:
@@ -74,8 +75,22 @@ def build_parser(argv: Sequence[str] = ()) -> Parser:
     return parser
 
 
+def _check_text(argv: Sequence[str]) -> None:
+    """Raise if a name cannot be written to a manifest or printed."""
+    for word in argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise SettingError(
+                f"{word!a} is not UTF-8; rename the file or folder"
+            ) from None
+
+
 def _fail(sentence: str, as_json: bool, code: int = MISTAKE) -> int:
-    print(f"anojax: {' '.join(sentence.split())}", file=sys.stderr)
+    line = " ".join(sentence.split())
+    # Names of files may hold codes that steer a terminal.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"anojax: {shown}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": sentence}))
     return code

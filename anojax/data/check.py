@@ -5,55 +5,24 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
-from anojax.data.decode import decode
+from anojax.data.check_masks import check_masks, check_truth
+from anojax.data.findings import LEVELS, Finding, Seen, named
 from anojax.data.folders import Source, discover, find_images
 from anojax.data.foregrounds import foregrounds
-from anojax.data.mask_files import mask_files
-from anojax.data.masks import Classes, marked, mask_of, not_binary, parse_classes
+from anojax.data.masks import parse_classes
 from anojax.data.reading import Depth, Reading, depth
 from anojax.data.records import Size, extent, read_image
-from anojax.data.testfolder import expected_pairs
 from anojax.data.textures import FOLDER_LIMIT, PROCEDURAL_COUNT
 from anojax.errors import DataError
 
-LEVELS = ("error", "warning", "note", "ok")
 FEW_IMAGES = 20
 # Float32 planes per channel and pixel taken to live at once in a compiled batch: an
 # assumption on the safe side, not a measurement.
 PLANES = 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found, and what to do about it."""
-
-    level: str
-    """One of `LEVELS`: "error" stops a run, a "warning" spoils it."""
-    what: str
-    where: str
-    """The file or folder concerned; several are counted and the first is named."""
-    fix: str = ""
-    """What to do; empty when there is nothing to do."""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What stays of an image after looking at it."""
-
-    path: Path
-    shape: tuple[int, int] = (0, 0)
-    channels: int = 0
-    bits: int = 8
-    stored: str = ""
-    equal: bool = False
-    clear: float = 0.0
-    digest: str = ""
-    problem: str = ""
 
 
 def check(
@@ -92,8 +61,8 @@ def check(
         *_kinds(train, gray),
         *_depth(train, deep),
         *_leaks(train, test),
-        *_truth(source, test, classes),
-        *_extra_masks("region", region, source, train, classes),
+        *check_truth(source, test, classes),
+        *check_masks("region", region, source, train, classes),
         *_foreground(foreground, source, train, how),
         *_textures(textures),
         *_memory(train, gray, extent(size), batch),
@@ -101,12 +70,12 @@ def check(
     return sorted(found, key=lambda f: LEVELS.index(f.level))
 
 
-def _look(path: Path, how: Reading) -> _Seen:
+def _look(path: Path, how: Reading) -> Seen:
     try:
         image = read_image(path, frames=how.frames)
         how.small(path, image.array, image.array.shape[:2])
     except DataError as error:
-        return _Seen(path, problem=str(error))
+        return Seen(path, problem=str(error))
     array = image.array
     h, w, channels = array.shape
     digest = hashlib.blake2b(array.tobytes(), digest_size=16)
@@ -115,15 +84,10 @@ def _look(path: Path, how: Reading) -> _Seen:
         (array[..., 0] == array[..., 1]).all()
         and (array[..., 1] == array[..., 2]).all()
     )
-    return _Seen(
+    return Seen(
         path, (h, w), channels, image.bits, image.stored, equal, image.clear,
         digest.hexdigest(),
     )  # fmt: skip
-
-
-def _named(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{paths[0]}{more}"
 
 
 def _layout(source: Source) -> Iterator[Finding]:
@@ -144,7 +108,7 @@ def _layout(source: Source) -> Iterator[Finding]:
         )
 
 
-def _unreadable(seen: list[_Seen], source: Source) -> Iterator[Finding]:
+def _unreadable(seen: list[Seen], source: Source) -> Iterator[Finding]:
     broken = [s for s in seen if s.problem]
     train = set(source.paths)
     if broken and not any(not s.problem for s in seen if s.path in train):
@@ -161,7 +125,7 @@ def _unreadable(seen: list[_Seen], source: Source) -> Iterator[Finding]:
         )
 
 
-def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
+def _kinds(train: list[Seen], gray: bool) -> Iterator[Finding]:
     good = [s for s in train if not s.problem]
     sizes = Counter(s.shape for s in good)
     if len(sizes) > 1:
@@ -170,7 +134,7 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
             "note",
             f"{len(sizes)} image sizes, {min(heights)}-{max(heights)} high and "
             f"{min(widths)}-{max(widths)} wide",
-            _named([s.path for s in good]),
+            named([s.path for s in good]),
             "all are resized to --size; --native brings results back to their own size",
         )
     channels = Counter(s.channels for s in good)
@@ -179,7 +143,7 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{channels[1]} gray and {channels[3]} color images are mixed",
-            _named([s.path for s in good if s.channels == rare]),
+            named([s.path for s in good if s.channels == rare]),
             "use --gray to treat all of them as gray",
         )
     fake = [s.path for s in good if s.equal]
@@ -187,7 +151,7 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{len(fake)} of {len(good)} images are gray but stored with three channels",
-            _named(fake),
+            named(fake),
             "use --gray: gray textures, a third of the memory",
         )
     clear = [s.path for s in good if s.clear]
@@ -196,7 +160,7 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{len(clear)} images are partly transparent, {share:.0%} of their pixels",
-            _named(clear),
+            named(clear),
             "the colors below are used as they are in the file; export without "
             "transparency, or exclude them with --foreground DIR",
         )
@@ -205,12 +169,12 @@ def _kinds(train: list[_Seen], gray: bool) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{len(opaque)} images have an alpha channel",
-            _named(sorted(opaque)),
+            named(sorted(opaque)),
             "it is opaque everywhere and left out",
         )
 
 
-def _depth(train: list[_Seen], found: Depth) -> Iterator[Finding]:
+def _depth(train: list[Seen], found: Depth) -> Iterator[Finding]:
     deep = [s.path for s in train if s.bits == 16]
     if not deep:
         return
@@ -218,12 +182,12 @@ def _depth(train: list[_Seen], found: Depth) -> Iterator[Finding]:
     yield Finding(
         level,
         f"{len(deep)} images have 16 bits per channel; {found.sentence}",
-        _named(deep),
+        named(deep),
         "they are synthesized at 8 bits; --native keeps all bits outside the defects",
     )
 
 
-def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
+def _leaks(train: list[Seen], test: list[Seen]) -> Iterator[Finding]:
     known = {s.digest: s.path for s in train if not s.problem}
     leaked = [s for s in test if s.digest in known]
     if leaked:
@@ -231,7 +195,7 @@ def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
             "warning",
             f"{len(leaked)} test images are also training images, pixel by pixel "
             f"(the first is {known[leaked[0].digest]})",
-            _named([s.path for s in leaked]),
+            named([s.path for s in leaked]),
             "remove them from one of the two: scores on them mean nothing",
         )
     copies = len(train) - sum(bool(s.problem) for s in train) - len(known)
@@ -239,140 +203,16 @@ def _leaks(train: list[_Seen], test: list[_Seen]) -> Iterator[Finding]:
         count = Counter(s.digest for s in train if not s.problem)
         again = [s.path for s in train if count.get(s.digest, 0) > 1]
         yield Finding(
-            "note", f"{copies} normal images repeat another one", _named(again),
+            "note", f"{copies} normal images repeat another one", named(again),
             "remove the copies",
         )  # fmt: skip
 
 
-def _truth(
-    source: Source, test: list[_Seen], classes: Classes | None
-) -> Iterator[Finding]:
-    """Masks of the test images."""
-    lost = [t.path for t in source.test if t.defect != "good" and t.mask is None]
-    if lost:
-        yield Finding(
-            "warning", f"{len(lost)} defect images have no mask", _named(lost),
-            f"add it below {source.root / 'ground_truth'}",
-        )  # fmt: skip
-    used = {mask for t in source.test for mask in t.masks}
-    orphans = [m for m in expected_pairs(source) if m not in used]
-    if orphans:
-        yield Finding(
-            "warning", f"{len(orphans)} masks have no image", _named(orphans),
-            "rename them as their images, or remove them",
-        )  # fmt: skip
-    shapes = {s.path: s.shape for s in test}
-    asked = [
-        _Asked(mask, shapes[t.path], t.path, classes or parse_classes(t.mask_classes))
-        for t in source.test
-        for mask in t.masks
-    ]
-    yield from _masks(asked, "defect")
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A mask to look at."""
-
-    mask: Path
-    shape: tuple[int, int]
-    """Of its image; (0, 0) where that cannot be read."""
-    image: Path | None = None
-    classes: Classes | None = None
-
-
-def _extra_masks(
-    kind: str, where, source: Source, train: list[_Seen], classes: Classes | None
-) -> Iterator[Finding]:
-    """Masks given for the normal images: one file, or a folder of one each."""
-    if where is None:
-        return
-    good = [s for s in train if not s.problem]
-    try:
-        files = mask_files(where, source.paths, source.root, kind, classes)
-    except DataError as error:
-        yield Finding("error", str(error), str(where), f"give another --{kind}")
-        return
-    if files.pairs is None:
-        shapes = {s.shape for s in good}
-        asked = [_Asked(files.where, shape, classes=classes) for shape in shapes]
-        yield from _masks(asked, kind)
-        return
-    asked, lost = [], []
-    for one in good:
-        try:
-            asked.append(_Asked(files.of(one.path), one.shape, one.path, classes))
-        except DataError:
-            lost.append(one.path)
-    if lost:
-        yield Finding(
-            "error", f"{len(lost)} images have no {kind} mask", _named(lost),
-            f"add a mask of the same name to {where}",
-        )  # fmt: skip
-    if files.pairs.orphans:
-        orphans = files.pairs.orphans
-        yield Finding(
-            "warning", f"{len(orphans)} {kind} masks have no image", _named(orphans),
-            "name them as their images, in the same subfolders",
-        )  # fmt: skip
-    yield from _masks(asked, kind)
-
-
-def _masks(asked: list[_Asked], kind: str) -> Iterator[Finding]:
-    with ThreadPoolExecutor() as pool:
-        flaws = list(pool.map(lambda one: _flaws(one, kind), asked))
-    by_flaw: dict[tuple[str, str, str], list[Path]] = {}
-    for one, several in zip(asked, flaws, strict=True):
-        for flaw in several:
-            by_flaw.setdefault(flaw, []).append(one.mask)
-    for (level, what, fix), paths in by_flaw.items():
-        yield Finding(level, f"{len(paths)} {kind} masks {what}", _named(paths), fix)
-
-
-def _flaws(asked: _Asked, kind: str) -> list[tuple[str, str, str]]:
-    try:
-        found = decode(asked.mask)
-    except DataError:
-        return [("error", "cannot be read", "export them again as PNG")]
-    flaws = []
-    if found.lossy:
-        flaws.append(
-            ("warning", "are JPEG, which blurs their edges", "save them as PNG")
-        )
-    try:
-        share = marked(asked.mask, found, asked.classes).mean()
-    except DataError:
-        return [*flaws, ("error", "are not binary", not_binary(found))]
-    if asked.shape != (0, 0):
-        try:
-            mask_of(asked.mask, asked.shape, classes=asked.classes, image=asked.image)
-        except DataError:
-            flaws.append(
-                (
-                    "error",
-                    "have another size than their image",
-                    "export them at its size",
-                )
-            )
-    if share == 0:
-        level = "warning" if kind == "defect" else "error"
-        flaws.append((level, "are empty", "set what they should mark to white"))
-    if kind == "defect" and share > 0.5:
-        flaws.append(
-            (
-                "warning",
-                "mark more than half of the image, so they look inverted",
-                "save them white on the defect, black elsewhere",
-            )
-        )
-    return flaws
-
-
 def _foreground(
-    mode, source: Source, train: list[_Seen], how: Reading
+    mode, source: Source, train: list[Seen], how: Reading
 ) -> Iterator[Finding]:
     if str(mode) not in ("auto", "none"):
-        yield from _extra_masks("foreground", mode, source, train, how.classes)
+        yield from check_masks("foreground", mode, source, train, how.classes)
         return
     good = [s.path for s in train if not s.problem]
     if not good:
@@ -405,7 +245,7 @@ def _textures(folder) -> Iterator[Finding]:
 
 
 def _memory(
-    train: list[_Seen], gray: bool, shape: tuple[int, int], batch: int
+    train: list[Seen], gray: bool, shape: tuple[int, int], batch: int
 ) -> Iterator[Finding]:
     """A rough upper bound of what a batch and the banks take, and what there is."""
     color = not gray and any(s.channels == 3 for s in train)

@@ -6,17 +6,15 @@ Everything here is safe to call from several threads at once.
 """
 
 import ctypes
-import struct
 import sys
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from anojax.data.complete import check_rows, check_tiles
 from anojax.data.opening import open_file
 from anojax.data.roles import EXTENSIONS
 from anojax.errors import AnojaxError, DataError
@@ -99,14 +97,13 @@ def decode(path: Path) -> Decoded:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             _check_extent(path, image)
             frames = _frames(image)
-            _check_tiles(path, image)
+            check_tiles(path, image)
             kind, stored = image.format, image.mode
             raw = _raw_mode(image)
             array, alpha, indices = _pixels(path, image, raw)
             # After loading: Pillow turns TIFF files upright on its own.
             orientation = image.getexif().get(_ORIENTATION, 1)
-            if kind == "PNG":
-                _check_rows(path, file, image)
+            check_rows(path, file, image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _too_large(path, "too many") from None
     except UnidentifiedImageError:
@@ -203,72 +200,6 @@ def _frames(image: Image.Image) -> int:
     image.seek(0)
     return count
 
-
-def _check_tiles(path: Path, image: Image.Image) -> None:
-    """Pillow leaves black what no strip of a TIFF file covers."""
-    if image.format != "TIFF":
-        return
-    w, h = image.size
-    if image.tag_v2.get(_ORIENTATION, 1) in (5, 6, 7, 8):
-        w, h = h, w  # as the strips are stored
-    covered = sum(
-        (min(x1, w) - x0) * (min(y1, h) - y0)
-        for x0, y0, x1, y1 in (tile[1] for tile in image.tile)
-    )
-    if covered < w * h:
-        raise DataError(
-            f"{path} is damaged (strips for {covered} of {w * h} pixels); export it "
-            "again or remove it"
-        )
-
-
-def _check_rows(path: Path, file: BinaryIO, image: Image.Image) -> None:
-    """Pillow leaves at 0 the rows that a PNG file lacks.
-
-    Only an image whose last row is 0 can lack one, so only such are looked at;
-    interlaced ones lack rows anywhere.
-    """
-    w, h = image.size
-    last = np.asarray(image.crop((0, h - 1, w, h)))
-    if last.any() and not image.info.get("interlace"):
-        return
-    file.seek(0)
-    expected, found = _png_bytes(file.read())
-    if found < expected:
-        raise DataError(
-            f"{path} is damaged (pixels for {found / expected:.0%} of the image); "
-            "export it again or remove it"
-        )
-
-
-def _png_bytes(data: bytes) -> tuple[int, int]:
-    """Bytes of filtered rows that a PNG needs, and that it has."""
-    width, height, bits, color, _, _, interlaced = struct.unpack(
-        ">IIBBBBB", data[16:29]
-    )
-    per_pixel = bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    expected = 0
-    for x, y, dx, dy in passes:
-        columns, rows = -((x - width) // dx), -((y - height) // dy)
-        if columns > 0 and rows > 0:
-            expected += rows * (1 + -(-columns * per_pixel // 8))
-    found, place, unpack = 0, 8, zlib.decompressobj()
-    while place + 8 <= len(data) and found < expected:
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        if kind == b"IDAT":
-            rest = data[place + 8 : place + 8 + length]
-            while rest and not unpack.eof and found < expected:
-                found += len(unpack.decompress(rest, 2**20))
-                rest = unpack.unconsumed_tail
-        place += 12 + length
-    return expected, min(found + len(unpack.flush()), expected)
-
-
-_ADAM7 = (
-    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
-    (1, 0, 2, 2), (0, 1, 1, 2),
-)  # fmt: skip
 
 Planes = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 

@@ -222,3 +222,17 @@ def test_devices_and_pipes_as_configuration_and_mask(anojax, synth, folder, tmp_
     os.mkfifo(tmp_path / "p.yaml")
     code, _, err = anojax("train", tmp_path / "p.yaml", "--output", tmp_path / "run")
     assert code == 2 and "is a pipe" in err
+
+
+def test_names_that_no_manifest_can_hold_are_refused_at_once(synth, folder, tmp_path):
+    source = folder("1.png")
+    code, _, err = synth(source, output=os.fsdecode(b"caf\xe9"))
+    assert code == 2 and r"caf\udce9' is not UTF-8; rename" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+def test_names_do_not_steer_the_terminal(synth, folder, tmp_path):
+    source = folder("1.png", where="\x1b[2Jin")
+    (source / "1.png").write_text("x")
+    code, _, err = synth(source)
+    assert code == 2 and r"\x1b[2Jin" in err and "\x1b" not in err

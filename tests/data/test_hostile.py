@@ -148,6 +148,32 @@ def test_a_tiff_that_lacks_strips_is_damaged(tmp_path):
         read_image(path)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.9])
+def test_a_jpeg_that_ends_early_is_damaged(tmp_path, mode, share):
+    path = tmp_path / "a.jpg"
+    shape = (64, 80) if mode == "L" else (64, 80, 3)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8)).save(
+        path
+    )
+    data = path.read_bytes()
+    start = data.index(b"\xff\xda") + 20
+    assert read_image(path).array.shape[:2] == (64, 80)
+    # As recovery programs write it: cut, with an end of file after it.
+    path.write_bytes(data[: start + int(share * (len(data) - start))] + b"\xff\xd9")
+    with pytest.raises(DataError, match="is damaged"):
+        read_image(path)
+
+
+def test_gray_jpegs_are_whole(tmp_path):
+    path = tmp_path / "a.jpg"
+    for mode, color in (("L", 128), ("RGB", (128, 128, 128))):
+        Image.new(mode, (64, 40), color).save(path)
+        assert (read_image(path).array == 128).all()
+    Image.new("RGB", (64, 40), (128, 128, 128)).save(path, progressive=True)
+    assert (read_image(path).array == 128).all()
+
+
 def test_texts_have_a_limit_and_an_encoding(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfinput: Pr\xc3\xbcf\r\nsize: 1\r\n")
