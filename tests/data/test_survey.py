@@ -320,3 +320,10 @@ def test_multi_page_files_are_no_masks(tmp_path, fake):
     fake.save(tmp_path / "in" / "a.png", fake.sample_image(1))
     pages[0].save(tmp_path / "in" / "a.tif", save_all=True, append_images=pages[1:])
     assert len(discover(tmp_path / "in").paths) == 2
+
+
+def test_a_folder_whose_name_is_not_utf8(put):
+    root = os.fsencode(put("1.png")) + b"\xe9"
+    os.rename(put("1.png"), root)
+    with pytest.raises(DataError, match=r"\\udce9' is not UTF-8; rename it"):
+        discover(os.fsdecode(root))
