@@ -119,5 +119,5 @@ def test_requests_of_the_first_version_had_no_data_block():
 
 
 def test_data_for_training_is_not_for_synthesis():
-    with pytest.raises(SettingError, match=r"data\.ready is for training"):
-        SynthConfig(DataConfig(ready="run"))
+    with pytest.raises(SettingError, match=r"data\.precomputed is for training"):
+        SynthConfig(DataConfig(precomputed="run"))

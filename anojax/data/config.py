@@ -9,7 +9,7 @@ from anojax.data.layouts import LAYOUTS
 from anojax.errors import SettingError
 from anojax.fields import check_fields, hp
 
-PATHS = ("input", "textures", "foreground", "region", "ready", "exemplars")
+PATHS = ("input", "textures", "foreground", "region", "precomputed", "exemplars")
 """Fields that may name a file or a folder."""
 
 
@@ -57,7 +57,7 @@ class DataConfig:
     region: str | None = hp(
         None, "where a defect may go: a folder of masks, or one mask for all"
     )
-    ready: str | None = hp(
+    precomputed: str | None = hp(
         None, "run of 'anojax synth' whose anomalies are used instead of new ones"
     )
     exemplars: str | None = hp(

@@ -29,7 +29,7 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Inputs | tuple[Inputs, Synthesis]:
         """One image without a batch axis, numpy, images and masks as uint8; with
-        the anomaly made from it where anomalies are ready-made."""
+        the anomaly made from it where anomalies are precomputed."""
         ...
 
 
@@ -115,8 +115,8 @@ class Stream:
     def _load(self, position: int) -> Examples:
         example, image = self.locate(position)
         found = self.source[image]
-        inputs, ready = found if isinstance(found, tuple) else (found, None)
-        return Examples(inputs=inputs, ids=np.uint32(example), ready=ready)
+        inputs, precomputed = found if isinstance(found, tuple) else (found, None)
+        return Examples(inputs=inputs, ids=np.uint32(example), precomputed=precomputed)
 
 
 # Far more batches than ids, and still a length that grain can count.

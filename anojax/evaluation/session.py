@@ -121,9 +121,9 @@ def _shape(size: int | tuple[int, int] | None, trained: Trained) -> tuple[int, i
             words = "x".join(map(str, shape))
             raise SettingError(f"--size is {words}; give 16 to 4096 pixels a side")
         return shape
-    if trained.config.data.ready is not None:
+    if trained.config.data.precomputed is not None:
         raise SettingError(
-            "the run was trained on ready anomalies; give their size with --size"
+            "the run was trained on precomputed anomalies; give their size with --size"
         )
     return trained.config.data.shape
 

@@ -57,7 +57,7 @@ class SynthConfig:
     def __post_init__(self):
         check_fields("synth", self, but=("data", "settings"))
         for name, what in (
-            ("ready", "makes new anomalies"),
+            ("precomputed", "makes new anomalies"),
             ("exemplars", "works on normal images"),
         ):
             if getattr(self.data, name) is not None:

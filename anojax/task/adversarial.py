@@ -167,7 +167,7 @@ class AdversarialTask(Task):
 
     @final
     def init(self, key: Key[Array, ""], batch: Examples) -> TrainState:
-        self.check_ready(batch)
+        self.check_precomputed(batch)
         self._check_updates()
         params, statistics = self.init_networks(stream(key, "init"), batch)
         averaged = [n for n, player in self.players().items() if player.ema_decay]

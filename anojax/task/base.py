@@ -52,7 +52,7 @@ class Task(abc.ABC):
     learns_from_exemplars: ClassVar[bool] = False
     """Whether its batches are real defects, with `Inputs.exemplar` and `Inputs.label`,
     and not normal images."""
-    learns_from_ready: ClassVar[bool] = True
+    accepts_precomputed: ClassVar[bool] = True
     """Whether precomputed anomalies can stand for those of the step."""
     synth: Synthesizer
     steps: int = hp(1000, "updates in the whole run; schedules follow it", low=1)
@@ -199,16 +199,16 @@ class Task(abc.ABC):
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     @final
-    def check_ready(self, batch: Examples) -> None:
+    def check_precomputed(self, batch: Examples) -> None:
         """Refuse what is of no use here.
 
         Raises:
           AnojaxError: there are precomputed anomalies, and the task makes its own.
         """
-        if batch.ready is not None and not self.learns_from_ready:
+        if batch.precomputed is not None and not self.accepts_precomputed:
             raise AnojaxError(
-                f"{self.name}, stage {self.stage}, cannot learn from ready anomalies; "
-                "give data.input, not data.ready"
+                f"{self.name}, stage {self.stage}, cannot learn from precomputed anomalies; "
+                "give data.input, not data.precomputed"
             )
 
     @final
@@ -232,14 +232,14 @@ class Task(abc.ABC):
 
         Args:
           key: of the run.
-          batch: precomputed anomalies (`ready`) are taken as they are; otherwise the
+          batch: its `precomputed` anomalies are taken as they are; otherwise the
             method runs on `inputs`, whose images may be uint8 or (augmented) float32.
           clean_share: each example stays clean with this probability: its image is
             returned, with an empty mask.
           params: of the synthesizer.
         """
-        if batch.ready is not None:
-            out = _to_float(batch.ready)
+        if batch.precomputed is not None:
+            out = _to_float(batch.precomputed)
         else:
             own = stream(key, self.synth.name)  # == method_key(seed, name)
             run, draws = over_examples(self.synth), jnp.zeros_like(batch.ids)
@@ -258,8 +258,8 @@ class Task(abc.ABC):
         )
 
 
-def _to_float(ready: Synthesis) -> Synthesis:
+def _to_float(precomputed: Synthesis) -> Synthesis:
     # Any value above 0 is part of the defect, also in float masks.
-    mask = (ready.mask > 0).astype(jnp.float32)
-    image, alpha = in_unit_range(ready.image), in_unit_range(ready.alpha)
-    return ready.replace(image=image, mask=mask, alpha=alpha)
+    mask = (precomputed.mask > 0).astype(jnp.float32)
+    image, alpha = in_unit_range(precomputed.image), in_unit_range(precomputed.alpha)
+    return precomputed.replace(image=image, mask=mask, alpha=alpha)

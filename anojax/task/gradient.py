@@ -81,7 +81,7 @@ class GradientTask(Task):
 
     @final
     def init(self, key: Key[Array, ""], batch: Examples) -> TrainState:
-        self.check_ready(batch)
+        self.check_precomputed(batch)
         params, statistics = self.init_networks(stream(key, "init"), batch)
         state = TrainState(
             params=params,

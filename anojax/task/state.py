@@ -59,7 +59,7 @@ class Examples:
     """``[B]`` uint32; different for every visit of an image."""
     bank: Bank | None = None
     """What each example draws from; the whole of it on every device."""
-    ready: Synthesis | None = None
+    precomputed: Synthesis | None = None
     """Precomputed anomalies; the synthesizer does not run then."""
 
     replace = replace

@@ -98,13 +98,19 @@ class TrainConfig:
 
 def from_request(request: Mapping[str, Any]) -> TrainConfig:
     """The `request:` of a run's `config.yaml`, also of a run of version 0.1.0, which calls
-    components parts.
+    components parts and precomputed anomalies ready.
 
     Raises:
       AnojaxError: a key or value that this version does not know.
     """
-    renamed = {"parts": "components"}
-    return from_dict(TrainConfig, {renamed.get(k, k): v for k, v in request.items()})
+    values = _renamed(request, parts="components")
+    if isinstance(values.get("data"), Mapping):
+        values["data"] = _renamed(values["data"], ready="precomputed")
+    return from_dict(TrainConfig, values)
+
+
+def _renamed(values: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 # What may change when a run goes on: none of it decides what is learned.

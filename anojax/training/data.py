@@ -19,8 +19,8 @@ from anojax.data import categories, exemplars, folders
 from anojax.data.categories import Categories
 from anojax.data.dataset import Dataset, open_dataset
 from anojax.data.masks import parse_classes
+from anojax.data.precomputed import read_run
 from anojax.data.reading import Reading
-from anojax.data.ready import read_run
 from anojax.data.stream import InMemory, Source
 from anojax.data.testset import TestSet, read_test_set
 from anojax.errors import DataError, SettingError
@@ -95,8 +95,8 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         )
     if wanted:
         return _exemplars(config, synth)
-    if config.data.ready is not None:
-        return _ready(config, synth)
+    if config.data.precomputed is not None:
+        return _precomputed(config, synth)
     if not config.data.input:
         raise SettingError("the configuration names no images; add 'data.input: DIR'")
     sources = _sources(config, synth)
@@ -246,21 +246,21 @@ def _bank(synth: Synthesizer, sets: Sequence[Dataset], channels: int) -> Bank | 
     return None if need is None else sets[0].bank(need, channels)
 
 
-def _ready(config: TrainConfig, synth: Synthesizer) -> TrainingData:
+def _precomputed(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     if config.eval_every is not None:
         raise SettingError(
             "a run of synthetic anomalies holds no real test split; "
             "leave eval_every out, or give data.input"
         )
-    source = read_run(config.data.ready, method=config.method)
-    words = f"{len(source)} ready anomalies in {config.data.ready}"
+    source = read_run(config.data.precomputed, method=config.method)
+    words = f"{len(source)} precomputed anomalies in {config.data.precomputed}"
     return TrainingData(source, None, None, words, synth)
 
 
 def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     """Real defects alone; whoever also needs normal images is not here yet."""
     asked = config.data
-    others = ("input", "textures", "region", "ready")
+    others = ("input", "textures", "region", "precomputed")
     if given := [name for name in others if getattr(asked, name)]:
         raise SettingError(
             f"{config.method} learns from exemplars alone; leave data.{given[0]} out"

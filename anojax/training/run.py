@@ -154,8 +154,8 @@ def one_update(
 def first_example(source: Source, bank: Bank | None = None) -> Examples:
     """A batch of the first image alone, for its shapes."""
     found = source[0]
-    inputs, ready = found if isinstance(found, tuple) else (found, None)
-    one = Examples(inputs, np.uint32(0), ready=ready)
+    inputs, precomputed = found if isinstance(found, tuple) else (found, None)
+    one = Examples(inputs, np.uint32(0), precomputed=precomputed)
     return jax.tree.map(lambda x: np.asarray(x)[None], one).replace(bank=bank)
 
 

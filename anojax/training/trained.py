@@ -175,7 +175,8 @@ def seen(folder: str | Path) -> Seen:
         if textures is not None:
             found |= _textures(Path(textures), gone)
         before = [request.get(name) for name in ("resume", "init_from", "checkpoint")]
-        before.append(data.get("ready"))
+        # Runs of version 0.1.0 call precomputed anomalies ready.
+        before.append(data.get("precomputed") or data.get("ready"))
         # A component may also be a file, or the name of a network; runs of version 0.1.0
         # call it a part.
         taken = request.get("components") or request.get("parts") or {}

@@ -295,9 +295,9 @@ def test_arguments_out_of_range(evaluate, flag, value):
     refused(evaluate(flag, value), flag, value)
 
 
-def test_a_run_on_ready_anomalies_needs_a_size(evaluate, damaged):
+def test_a_run_on_precomputed_anomalies_needs_a_size(evaluate, damaged):
     config = yaml.safe_load((damaged / "config.yaml").read_text())
-    config["request"]["data"]["ready"] = "/runs/ready"
+    config["request"]["data"]["precomputed"] = "/runs/synthetic"
     (damaged / "config.yaml").write_text(yaml.safe_dump(config))
     refused(evaluate(run=damaged), "give their size with --size")
     assert evaluate("--size", 32, "--quiet", run=damaged)[0] == 0

@@ -35,7 +35,7 @@ def normal_images(n=N, side=32, channels=1):
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def ready():
+def precomputed():
     """Images with a bright patch or a dark scar: nothing to compile."""
     images, mask = normal_images(), np.zeros((N, 32, 32, 1), np.uint8)
     images[::2, 8:20, 10:24], mask[::2, 8:20, 10:24] = 230, 255
@@ -45,7 +45,7 @@ def ready():
 
 
 def learn(devices, steps):
-    batch = examples(normal_images(), ready=ready())
+    batch = examples(normal_images(), precomputed=precomputed())
     return train(TASK, batch, devices=devices, steps=steps)
 
 
@@ -164,7 +164,7 @@ def test_detector_on_windows(trained):
 def test_mistakes():
     with pytest.raises(SettingError, match="variant is 'scar', but objective 3way"):
         CutpasteTask(Cutpaste(variant="scar"))
-    with pytest.raises(SettingError, match="ready anomalies are whole images"):
+    with pytest.raises(SettingError, match="precomputed anomalies are whole images"):
         replace(TASK, crop_frac=0.5).examples(
-            jax.random.key(0), examples(normal_images(), ready=ready())
+            jax.random.key(0), examples(normal_images(), precomputed=precomputed())
         )

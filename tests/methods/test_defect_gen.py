@@ -291,9 +291,9 @@ def test_it_learns_from_exemplars_only():
     with pytest.raises(AnojaxError, match="learns from real defects"):
         TASK.states(examples(image))
     one = np.zeros((8,), np.int32)
-    ready = Synthesis(image, image, image, one, one > 0)
-    with pytest.raises(AnojaxError, match="no ready anomalies"):
-        TASK.states(batch_of().replace(ready=ready))
+    precomputed = Synthesis(image, image, image, one, one > 0)
+    with pytest.raises(AnojaxError, match="no precomputed anomalies"):
+        TASK.states(batch_of().replace(precomputed=precomputed))
 
 
 # The command line.

@@ -27,7 +27,7 @@ def normal_images(n=N, channels=1, seed=0):
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def ready():
+def precomputed():
     """A bright square somewhere in every image: nothing to compile."""
     images, alpha = normal_images(), np.zeros((N, SIDE, SIDE, 1), np.uint8)
     for i in range(N):
@@ -38,7 +38,10 @@ def ready():
 
 def learn(devices, steps, task=TASK):
     return train(
-        task, examples(normal_images(), ready=ready()), devices=devices, steps=steps
+        task,
+        examples(normal_images(), precomputed=precomputed()),
+        devices=devices,
+        steps=steps,
     )
 
 
@@ -103,7 +106,7 @@ def test_eight_devices_equal_one():
 
 @pytest.fixture(scope="module")
 def found(trained):
-    images = np.concatenate([normal_images(), ready().image])
+    images = np.concatenate([normal_images(), precomputed().image])
     return images, score_batch(TASK.detector(), TASK.variables(trained[0]), images)
 
 
@@ -112,7 +115,7 @@ def test_detector(found):
     assert maps.shape == (2 * N, SIDE, SIDE) and scores.shape == (2 * N,)
     assert 0 < np.min(maps) and np.max(maps) < 1
     np.testing.assert_allclose(scores, np.mean(maps, axis=(1, 2)), rtol=1e-5)
-    inside = ready().mask[..., 0] > 0
+    inside = precomputed().mask[..., 0] > 0
     spoilt = np.asarray(maps[N:])
     assert spoilt[inside].mean() > 1.3 * spoilt[~inside].mean()
 

@@ -234,10 +234,10 @@ def test_eight_devices_equal_one():
     assert_same_step(*(train(TASK, BATCH, devices=n) for n in (1, 8)))
 
 
-def test_ready_anomalies_are_refused():
+def test_precomputed_anomalies_are_refused():
     image, one = BATCH.inputs.image, np.zeros((8,), np.int32)
-    batch = BATCH.replace(ready=Synthesis(image, image, image, one, one > 0))
-    with pytest.raises(AnojaxError, match="cannot learn from ready"):
+    batch = BATCH.replace(precomputed=Synthesis(image, image, image, one, one > 0))
+    with pytest.raises(AnojaxError, match="cannot learn from precomputed"):
         TASK.init(jax.random.key(0), batch)
 
 

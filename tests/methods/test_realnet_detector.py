@@ -402,7 +402,7 @@ def test_detector(trained):
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
-def test_ready_anomalies_are_taken():
+def test_precomputed_anomalies_are_taken():
     """They bring their normal image along; nothing is painted, and no bank needed."""
     task = dataclasses.replace(TASK, synth=Realnet())
     image, state = BATCH.inputs.image, random_state()
@@ -410,7 +410,7 @@ def test_ready_anomalies_are_taken():
     mask[:, 8:16, 8:24] = 255
     changed = np.where(mask > 0, 255 - image, image)
     one = np.ones((8,), np.int32)
-    batch = BATCH.replace(ready=Synthesis(changed, mask, mask, one, one > 0))
+    batch = BATCH.replace(precomputed=Synthesis(changed, mask, mask, one, one > 0))
     run = lambda b: task.loss(state.params, state, KEY, b, Reduce())  # noqa: E731
     loss, (_, metrics) = jax.eval_shape(run, batch)
     assert loss.shape == () and set(metrics) == {

@@ -157,12 +157,12 @@ def test_detector_compares_edges():
     assert scores[1] > 0.5
 
 
-def test_ready_anomalies_are_refused():
+def test_precomputed_anomalies_are_refused():
     batch = examples(gray_images())
     one = np.zeros((8,), np.int32)
     image = batch.inputs.image
-    batch = batch.replace(ready=Synthesis(image, image, image, one, one > 0))
-    with pytest.raises(AnojaxError, match="cannot learn from ready anomalies"):
+    batch = batch.replace(precomputed=Synthesis(image, image, image, one, one > 0))
+    with pytest.raises(AnojaxError, match="cannot learn from precomputed anomalies"):
         TASK.init(jax.random.key(0), batch)
 
 

@@ -244,12 +244,12 @@ def test_schedule_of_the_paper():
     assert rates == pytest.approx([1e-4, 1e-5, 1e-5, 1e-6])
 
 
-def test_ready_anomalies_are_refused():
+def test_precomputed_anomalies_are_refused():
     batch = examples(gray_images())
     one = np.zeros((8,), np.int32)
     image = batch.inputs.image
-    batch = batch.replace(ready=Synthesis(image, image, image, one, one > 0))
-    with pytest.raises(AnojaxError, match="cannot learn from ready"):
+    batch = batch.replace(precomputed=Synthesis(image, image, image, one, one > 0))
+    with pytest.raises(AnojaxError, match="cannot learn from precomputed"):
         TASK.init(jax.random.key(0), batch)
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from anojax.config import from_dict, override
 from anojax.errors import SettingError, UnknownName
-from anojax.training.config import HARMLESS, TrainConfig
+from anojax.training.config import HARMLESS, TrainConfig, from_request
 from anojax.training.durations import to_steps
 from anojax.training.parallel import MeshJit, Pmap
 
@@ -103,3 +103,9 @@ def test_configurations_load_and_say_how_to_run_them(path):
     assert path.stem == config.method or path.stem.startswith(f"{config.method}_")
     head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     assert f"anojax train configs/train/{path.name}" in head
+
+
+def test_a_run_of_an_earlier_version_is_read_by_its_old_names():
+    old = {"method": "draem", "data": {"ready": "/runs/old"}, "parts": {"a": "b"}}
+    made = from_request(old)
+    assert made.data.precomputed == "/runs/old" and made.components == {"a": "b"}

@@ -58,7 +58,7 @@ def test_reading_ahead_changes_nothing():
     np.testing.assert_array_equal(ids(a, 6), ids(b, 6))
 
 
-def test_ready_anomalies_come_along():
+def test_precomputed_anomalies_come_along():
     class Ready(InMemory):
         def __getitem__(self, index):
             image = self.inputs.image[index]
@@ -67,8 +67,8 @@ def test_ready_anomalies_come_along():
             return Inputs(image=image), Synthesis(255 - image, mask, mask, one, yes)
 
     batch = next(Stream(Ready(Inputs(image=images(6))), 4).batches())
-    assert batch.ready.mask.shape == (1, 4, 8, 8, 1)
-    np.testing.assert_array_equal(batch.ready.image, 255 - batch.inputs.image)
+    assert batch.precomputed.mask.shape == (1, 4, 8, 8, 1)
+    np.testing.assert_array_equal(batch.precomputed.image, 255 - batch.inputs.image)
 
 
 def test_bad_requests():

@@ -43,14 +43,14 @@ def test_clean_share_follows_the_examples():
     np.testing.assert_array_equal(again.anomalous, out.anomalous[order])
 
 
-def test_ready_anomalies_are_taken_as_they_are():
+def test_precomputed_anomalies_are_taken_as_they_are():
     given = examples(4)
     mask = np.zeros((4, 8, 8, 1), np.uint8)
     mask[:, 2:4] = 255
-    ready = Synthesis(
+    precomputed = Synthesis(
         255 - given.inputs.image, mask, mask, np.ones(4, np.int32), np.ones(4, bool)
     )
-    out = TASK.draw(jax.random.key(0), given.replace(ready=ready))
+    out = TASK.draw(jax.random.key(0), given.replace(precomputed=precomputed))
     np.testing.assert_array_equal(out.mask, mask / 255)
     np.testing.assert_allclose(out.image, 1 - given.images, atol=1e-6)
 

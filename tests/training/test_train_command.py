@@ -102,18 +102,18 @@ def test_measures_on_real_defects_and_keeps_the_best(command, tmp_path, capsys):
     assert max(scores, key=scores.get) in kept
 
 
-def test_trains_on_ready_anomalies(command, tmp_path):
+def test_trains_on_precomputed_anomalies(command, tmp_path):
     from anojax.cli.__main__ import main
 
     out = tmp_path / "synthetic"
     words = ("--method", "toy_task", "--input", tmp_path / "tiles", "--size", "16")
     flags = ("--foreground", "none", "--output", out, "--devices", "1", "--quiet")
     assert main(["synth", *map(str, (*words, *flags))]) == 0
-    assert command("data.input=", f"data.ready={out}", "--quiet") == 0
+    assert command("data.input=", f"data.precomputed={out}", "--quiet") == 0
     rows = metrics_log.read(tmp_path / "run" / "metrics.jsonl")
     assert rows[-1]["step"] == 4
     with pytest.raises(SettingError, match="holds no real test split"):
-        command(f"data.ready={out}", "eval_every=2", output=tmp_path / "other")
+        command(f"data.precomputed={out}", "eval_every=2", output=tmp_path / "other")
 
 
 def test_dry_run_writes_nothing(command, tmp_path, capsys):

@@ -197,7 +197,7 @@ class SprTask(GradientTask):
     """
 
     # Normal images and noise are all it sees.
-    learns_from_ready: ClassVar[bool] = False
+    accepts_precomputed: ClassVar[bool] = False
     synth: Spr
     optimizer: Optimizer = Optimizer(
         "adamw",

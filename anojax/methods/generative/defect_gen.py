@@ -265,13 +265,13 @@ class DefectGenTask(GradientTask):
         """What the networks are to predict: the exemplars' images and masks.
 
         Raises:
-          AnojaxError: there are no exemplars, or ready anomalies instead of them.
+          AnojaxError: there are no exemplars, or precomputed anomalies instead of them.
         """
         exemplar, label = batch.inputs.exemplar, batch.inputs.label
-        if batch.ready is not None or exemplar is None or label is None:
+        if batch.precomputed is not None or exemplar is None or label is None:
             raise AnojaxError(
                 "defect_gen learns from real defects: inputs need exemplar and label "
-                "(data.exemplars), and no ready anomalies"
+                "(data.exemplars), and no precomputed anomalies"
             )
         images = Examples(Inputs(image=exemplar.image), batch.ids).images
         classes = jnp.where(exemplar.mask[..., 0] > 0, label[:, None, None], 0)

@@ -161,7 +161,7 @@ class DraemTask(GradientTask):
     rotated_share: float = hp(
         0.3,
         "share of images turned by up to 90 degrees before synthesis, 0 where parts "
-        "never turn; ready anomalies stay upright",
+        "never turn; precomputed anomalies stay upright",
         low=0.0,
         high=1.0,
     )
@@ -187,7 +187,7 @@ class DraemTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        if self.rotated_share and batch.ready is None:
+        if self.rotated_share and batch.precomputed is None:
             keys = self.example_keys(key, batch, "rotation")
             inputs = batch.inputs.replace(image=batch.images)
             turn = partial(turned, share=self.rotated_share)

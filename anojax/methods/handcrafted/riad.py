@@ -180,8 +180,8 @@ class RiadTask(GradientTask):
     dissimilarity, on images in [-1, 1].
     """
 
-    # Every part of an image is removed in turn; ready ones lack one part.
-    learns_from_ready: ClassVar[bool] = False
+    # Every part of an image is removed in turn; precomputed ones lack one part.
+    accepts_precomputed: ClassVar[bool] = False
     synth: Riad
     optimizer: Optimizer = Optimizer(
         "adam", 1e-4, schedule="drops", drops=((250 / 300, 0.1),), weight_decay=1e-5

@@ -234,7 +234,7 @@ class RealnetTask(GradientTask):
     """
 
     stage: ClassVar[str] = "diffusion"
-    learns_from_ready: ClassVar[bool] = False
+    accepts_precomputed: ClassVar[bool] = False
     synth: Realnet
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
     ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)

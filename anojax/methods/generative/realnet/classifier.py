@@ -25,7 +25,7 @@ class RealnetClassifierTask(GradientTask):
     """
 
     stage: ClassVar[str] = "classifier"
-    learns_from_ready: ClassVar[bool] = False
+    accepts_precomputed: ClassVar[bool] = False
     synth: RealnetDiffusion
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
     remat: bool = hp(False, "compute blocks twice, for less memory")

@@ -226,7 +226,7 @@ class RealnetDetectorTask(GradientTask):
         return total, (statistics, metrics)
 
     def _check_painter(self, batch: Examples) -> None:
-        if batch.ready is None and self.synth.learns:
+        if batch.precomputed is None and self.synth.learns:
             raise SettingError(
                 "realnet's detector learns from images that are painted beforehand: "
                 "paint them with 'anojax synth --method realnet --checkpoint RUN --set "

@@ -310,16 +310,16 @@ class CutpasteTask(GradientTask):
         Raises:
           SettingError: windows are cut before the defect, and anomalies are precomputed.
         """
-        if batch.ready is None:
+        if batch.precomputed is None:
             batch = self._augmented(key, batch)
         elif self.crop_frac is not None:
             raise SettingError(
                 "cutpaste: crop_frac cuts windows before the defect is put in, but "
-                "ready anomalies are whole images; leave one of them out"
+                "precomputed anomalies are whole images; leave one of them out"
             )
         drawn = [self.draw(key, batch)]
         three = self.objective == "3way"
-        if three and batch.ready is None:
+        if three and batch.precomputed is None:
             scars = replace(self.synth, variant="scar")
             drawn += [replace(self, synth=scars, objective="binary").draw(key, batch)]
         labels = [d.label if three else d.anomalous.astype(jnp.int32) for d in drawn]

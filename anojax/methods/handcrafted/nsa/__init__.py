@@ -152,7 +152,7 @@ class NsaTask(GradientTask):
         batch: Examples,
         reduce: Reduce,
     ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
-        if batch.ready is None:
+        if batch.precomputed is None:
             keys = self.example_keys(key, batch, "augment")
             batch = batch.replace(inputs=jax.vmap(self._moved)(keys, batch.inputs))
         out = self.draw(key, batch)

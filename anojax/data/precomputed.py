@@ -13,7 +13,7 @@ from anojax.types import Inputs, Synthesis
 
 
 @dataclass(frozen=True)
-class ReadyRun:
+class PrecomputedRun:
     """The images of a run, in either format, in the order of its manifest."""
 
     run: Path
@@ -28,17 +28,17 @@ class ReadyRun:
         normal, image, mask = example(self.run, row)
         soft = (mask > 0).astype(np.uint8) * np.uint8(255)
         anomalous = np.bool_(mask.any())
-        ready = Synthesis(
+        precomputed = Synthesis(
             image=image,
             mask=soft,
             alpha=soft,
             label=np.int32(anomalous),
             anomalous=anomalous,
         )
-        return Inputs(image=normal), ready
+        return Inputs(image=normal), precomputed
 
 
-def read_run(run: str | Path, *, method: str | None = None) -> ReadyRun:
+def read_run(run: str | Path, *, method: str | None = None) -> PrecomputedRun:
     """Open a run.
 
     Args:
@@ -52,4 +52,4 @@ def read_run(run: str | Path, *, method: str | None = None) -> ReadyRun:
     if not rows:
         what = "nothing" if method is None else f"nothing of method '{method}'"
         raise DataError(f"{run} holds {what}; make it with 'anojax synth'")
-    return ReadyRun(Path(run), rows)
+    return PrecomputedRun(Path(run), rows)
