@@ -307,7 +307,7 @@ class _WithShape(_Composite):
         controls = inputs.controls
         plain = inputs.replace(controls=type(controls)(area=controls.area))
         mask = self.shape.apply(params[1], key, plain).mask
-        return self.base.paint(params[0], key, inputs, mask)
+        return self.base.generate(params[0], key, inputs, mask)
 
 
 @dataclass(frozen=True)
@@ -344,10 +344,12 @@ class _WithBlend(_Composite):
         mask = self.base.shape(params[0], key, inputs)
         where = allowed(inputs)
         mask = mask if where is None else mask * where
-        # Painted everywhere: the gradients across the outline must be the source's.
+        # Generated everywhere: the gradients across the outline must be the source's.
         everywhere = inputs.replace(foreground=None, region=None)
-        painted = self.base.paint(params[0], key, everywhere, jnp.ones_like(mask))
-        new = poisson.clone_masked(painted.image, inputs.image, mask, mixed=self.mixed)
+        generated = self.base.generate(params[0], key, everywhere, jnp.ones_like(mask))
+        new = poisson.clone_masked(
+            generated.image, inputs.image, mask, mixed=self.mixed
+        )
         return local_synthesis(
-            inputs, new, mask, alpha=painted.alpha, severity="done"
-        ).replace(aux=painted.aux)
+            inputs, new, mask, alpha=generated.alpha, severity="done"
+        ).replace(aux=generated.aux)

@@ -208,7 +208,7 @@ def _able(words: str, **wanted: str) -> str:
 class Layered(Synthesizer):
     """A local method whose shape and source are drawn apart from each other.
 
-    Concrete classes implement `shape` and `paint`; then either can be exchanged for
+    Concrete classes implement `shape` and `generate`; then either can be exchanged for
     another method's (`anojax.compose`), and the other keeps its draws.
     """
 
@@ -219,7 +219,7 @@ class Layered(Synthesizer):
         """Where the defect is: 0 or 1. Draws from the stream ``"shape"``."""
 
     @abc.abstractmethod
-    def paint(
+    def generate(
         self,
         params: PyTree,
         key: Key[Array, ""],
@@ -232,7 +232,7 @@ class Layered(Synthesizer):
     def synthesize(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Synthesis:
-        return self.paint(params, key, inputs, self.shape(params, key, inputs))
+        return self.generate(params, key, inputs, self.shape(params, key, inputs))
 
 
 def settings(synth: Synthesizer) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def _print(name: str, synth) -> None:
             f"first anojax train configs/train/{name}.yaml, then --checkpoint RUN",
         )
     others = [c for c in CONTROLS if c not in card.controls]
-    honoured = ", ".join(card.controls) or "none"
+    supported = ", ".join(card.controls) or "none"
     missing = f" (not: {', '.join(others)})" if others else ""
-    facts.add_row("controls", honoured + missing)
+    facts.add_row("controls", supported + missing)
     facts.add_row("fidelity", f"{card.fidelity}: {FIDELITY[card.fidelity]}")
     code = f"{card.code_url} ({card.code_license or 'no license stated'})"
     facts.add_row("public code", code if card.code_url else "none")

@@ -1,4 +1,4 @@
-"""``anojax train CONFIG``: teach a method's networks with synthetic defects."""
+"""``anojax train CONFIG``: train a method's networks with synthetic defects."""
 
 import argparse
 import dataclasses

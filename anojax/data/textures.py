@@ -24,7 +24,7 @@ FOLDER_LIMIT = 512
 
 
 @lru_cache(maxsize=8)
-def _painter(shape: tuple[int, int], channels: int, chunk: int):
+def _drawer(shape: tuple[int, int], channels: int, chunk: int):
     def one(key, kind):
         image = texture(key, kind, shape)
         if channels == 1:
@@ -53,9 +53,9 @@ def procedural_textures(
     ids = jnp.arange(-(-count // chunk) * chunk, dtype=jnp.int32)
     root = method_key(seed, "textures")
     keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(ids)
-    paint = _painter(extent(size), channels, chunk)
+    draw = _drawer(extent(size), channels, chunk)
     parts = [
-        paint(keys[i : i + chunk], ids[i : i + chunk] % chunk)
+        draw(keys[i : i + chunk], ids[i : i + chunk] % chunk)
         for i in range(0, len(ids), chunk)
     ]
     return np.concatenate(jax.device_get(parts))[:count]

@@ -93,7 +93,7 @@ def hybrid_loss(
     """
     if prediction.variance != "learned_range":
         raise AnojaxError(
-            f"variance is '{prediction.variance}'; the bound would teach nothing: use "
+            f"variance is '{prediction.variance}'; the bound would train nothing: use "
             "simple_loss, or learned_range"
         )
     mse = simple_loss(output, x0, noise, t, schedule=schedule, prediction=prediction)

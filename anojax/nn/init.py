@@ -21,7 +21,7 @@ Initializer = Callable[..., Array]
 
 
 class _Pool:
-    """Numbers of one law, handed out in the order in which they are asked for."""
+    """Numbers of one distribution, handed out in the order of the requests."""
 
     def __init__(self, numbers: Array | None = None):
         self.numbers, self.used = numbers, 0
@@ -41,8 +41,8 @@ _POOLS: ContextVar[dict[str, _Pool] | None] = ContextVar("pools", default=None)
 def init_network(network: nn.Module, key: Key[Array, ""], *args: Any) -> PyTree:
     """``network.init(key, *args)`` with one draw for all parameters.
 
-    The numbers are others than those of ``network.init``, the laws are the same. Where
-    initializers are not of this file, they draw as ever.
+    The numbers are others than those of ``network.init``, their distributions are the
+    same. Where initializers are not of this file, they draw as ever.
 
     Returns:
       The variables, float32; also under `jax.eval_shape`.
@@ -50,17 +50,17 @@ def init_network(network: nn.Module, key: Key[Array, ""], *args: Any) -> PyTree:
     counted = {"uniform": _Pool(), "normal": _Pool()}
     with _drawing_from(counted):
         jax.eval_shape(lambda k: network.init(k, *args), key)
-    laws = {"uniform": jax.random.uniform, "normal": jax.random.normal}
+    distributions = {"uniform": jax.random.uniform, "normal": jax.random.normal}
     filled = {
-        name: _Pool(law(jax.random.fold_in(key, i), (counted[name].used,)))
-        for i, (name, law) in enumerate(laws.items())
+        name: _Pool(distribution(jax.random.fold_in(key, i), (counted[name].used,)))
+        for i, (name, distribution) in enumerate(distributions.items())
     }
     with _drawing_from(filled):
         return network.init(key, *args)
 
 
 def uniform(bound: float) -> Initializer:
-    """Uniform law on [-bound, bound)."""
+    """Uniform distribution on [-bound, bound)."""
 
     def init(key, shape, dtype=jnp.float32):
         if (pools := _POOLS.get()) is None:
@@ -71,7 +71,7 @@ def uniform(bound: float) -> Initializer:
 
 
 def normal(stddev: float, mean: float = 0.0) -> Initializer:
-    """Normal law."""
+    """Normal distribution."""
 
     def init(key, shape, dtype=jnp.float32):
         if (pools := _POOLS.get()) is None:
@@ -87,7 +87,7 @@ def uniform_fan_in(fan_in: int) -> Initializer:
 
 
 def he_normal_out(key, shape, dtype=jnp.float32) -> Array:
-    """Kaiming's normal law over the outgoing connections of a kernel ``[*, in, out]``."""
+    """Kaiming's normal distribution over the outputs of a kernel ``[*, in, out]``."""
     fan_out = prod(shape) // shape[-2]
     return normal((2 / fan_out) ** 0.5)(key, shape, dtype)
 

@@ -23,7 +23,7 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a training run taught a Synthesizer; equal where the content is."""
+    """What a Synthesizer has learned in a training run; equal where the content is."""
 
     method: str
     step: int
@@ -77,12 +77,12 @@ class Learned(Synthesizer):
 
         Raises:
           CheckpointError: these settings or inputs need parameters of other shapes, or
-            a network that another stage of training teaches.
+            a network that another stage trains.
         """
         template = jax.eval_shape(self.base.init, key, inputs)
         given = self.parameters
-        taught = {name.split("/")[0] for name in given.arrays}
-        missing = [name for name in template if name not in taught]
+        learned = {name.split("/")[0] for name in given.arrays}
+        missing = [name for name in template if name not in learned]
         others = [s for s in tasks.stages(given.method) if s != given.stage]
         if missing and others:
             # A stage is called like the network that it adds.

@@ -258,7 +258,7 @@ def load_params(folder: Path, *, method: str) -> tuple[Flat, Record]:
     if not found:
         raise CheckpointError(
             f"{folder} holds no parameters of the synthesizer of '{method}'; give the "
-            "run of a training that teaches it"
+            "run that trains it"
         )
     return found, record
 

@@ -51,7 +51,7 @@ class TrainConfig:
     keep_last: int = hp(1, "newest checkpoints to keep", low=1)
     sample_every: int | str | None = hp(
         None,
-        "between two sheets of samples, for methods that learn to paint; none: off",
+        "between two sheets of samples, for methods that learn to generate; none: off",
     )
     samples: int = hp(16, "images on a sheet of samples", low=1)
     resume: str | None = hp(None, "run whose checkpoint goes on here")

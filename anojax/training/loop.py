@@ -192,7 +192,7 @@ class _Run:
         if due["save_every"] or scores is not None:
             self.save(scores)
         if due["sample_every"]:
-            self.paint()
+            self.draw_sheet()
         self.clock += time.perf_counter() - began
 
     def due(self, what: str) -> bool:
@@ -274,7 +274,7 @@ class _Run:
         )
         self.saver.save(record, state)
 
-    def paint(self) -> None:
+    def draw_sheet(self) -> None:
         self.watch.note(f"sample at step {self.step}")
         # Every process helps to fetch; the others wait for the first in the next step.
         state = gathered(self.fetched(self.state.replace(opt_state=())))

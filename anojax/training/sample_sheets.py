@@ -1,4 +1,4 @@
-"""What a method paints while it is being trained, on a sheet of images."""
+"""What a method generates while it is being trained, on a sheet of images."""
 
 from pathlib import Path
 

@@ -277,7 +277,7 @@ def test_golden_vectors(name):
     """The pixels of two draws are what they were when the file was last written.
 
     ``ANOJAX_WRITE_GOLDEN=1 pytest tests/contract -k golden`` writes it anew: a change
-    of the laws or of the keys is a change that users must be told of.
+    of the distributions or of the keys is a change that users must be told of.
     """
     out = plain(name)
     image = np.round(out.image[:2] * 255).astype(np.uint8)
@@ -337,7 +337,7 @@ def test_severity_zero_is_the_identity_and_more_is_more(name):
 
 
 @over(n for n in NAMES if "area" in registry.get(n).card.controls)
-def test_area_is_honoured(name):
+def test_area_is_as_requested(name):
     sizes = [run(name, ids=range(16), area=a).mask.mean() for a in (0.02, 0.12)]
     assert sizes[0] < sizes[1]
     assert 0.004 < sizes[0] < 0.04 and 0.05 < sizes[1] < 0.2, sizes

@@ -49,7 +49,7 @@ def test_outside_the_mask_nothing_changes(scene, sampler, resampling):
 
 @pytest.mark.parametrize("resampling", [None, (2, 3)], ids=["blended", "repaint"])
 def test_the_network_sees_the_image_as_noisy_as_it_is_told(key, resampling):
-    """Outside the mask x has the law of q(x_t | x_0), also after going back."""
+    """Outside the mask x has the distribution of q(x_t | x_0), also after going back."""
     seen = []
 
     def spy(x, t):

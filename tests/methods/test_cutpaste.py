@@ -1,4 +1,4 @@
-"""CutPaste: the laws of patch and scar, and what is pasted where."""
+"""CutPaste: the distributions of patch and scar, and what is pasted where."""
 
 import os
 from pathlib import Path

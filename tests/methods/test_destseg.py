@@ -1,4 +1,4 @@
-"""DeSTSeg: the blend, its controls, and the law of the public code."""
+"""DeSTSeg: the blend, its controls, and the distribution of the public code."""
 
 import os
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_area_is_the_area_asked_for(plain):
         np.testing.assert_allclose(out.mask.mean((1, 2, 3)), area, atol=0.01)
 
 
-def test_settings_of_the_shape_are_honoured(plain):
+def test_settings_of_the_shape_are_as_requested(plain):
     image, source, out = plain
     Destseg = anojax.get("destseg")
     seldom = draw(image, source, Destseg(threshold=0.8))
@@ -128,5 +128,5 @@ def test_same_distribution_as_the_public_code():
     }
     for name, values in ours.items():
         reference = ref[name][~np.isnan(ref[name])]
-        # 1 % of pairs of such samples from one law exceed 0.085.
+        # 1 % of pairs of such samples from one distribution exceed 0.085.
         assert ks_2samp(values, reference).statistic < 0.085, name

@@ -1,4 +1,4 @@
-"""DRAEM: the augmented texture, the blend, the law of the public code, and training."""
+"""DRAEM: the augmented texture, the blend, the distribution of the public code, and training."""
 
 import os
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_same_distribution_as_the_public_code():
     }
     for name, values in ours.items():
         reference = ref[name][~np.isnan(ref[name])]
-        # 1 % of pairs of such samples from one law exceed 0.085.
+        # 1 % of pairs of such samples from one distribution exceed 0.085.
         assert ks_2samp(values, reference).statistic < 0.085, name
 
 
@@ -188,7 +188,7 @@ def test_score_is_the_peak_of_the_smoothed_map():
     np.testing.assert_allclose(scores, [1 / 441, 1], rtol=1e-5)
 
 
-def test_segmentation_teaches_the_reconstruction():
+def test_segmentation_trains_the_reconstruction():
     """No gradient is stopped between the networks: logits move with the first one."""
     batch = examples(gray_images(1))
     state, network = first_state(TASK, batch), TASK.detector().network

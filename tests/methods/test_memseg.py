@@ -1,4 +1,4 @@
-"""MemSeg: both sources, the object, 8-bit truncation, and the law of the public code."""
+"""MemSeg: both sources, the object, 8-bit truncation, and the distribution of the public code."""
 
 import os
 from pathlib import Path
@@ -163,5 +163,5 @@ def test_same_distribution_as_the_public_code(source):
     }
     for name, values in ours.items():
         theirs = reference[name][~np.isnan(reference[name])]
-        # 1 % of pairs of such samples from one law exceed 0.085.
+        # 1 % of pairs of such samples from one distribution exceed 0.085.
         assert ks_2samp(values, theirs).statistic < 0.085, name

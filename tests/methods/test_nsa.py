@@ -1,4 +1,4 @@
-"""NSA: its laws, its labels, its presets, and its public code's statistics."""
+"""NSA: its distributions, its labels, its presets, and its public code's statistics."""
 
 import os
 from functools import cache
@@ -103,7 +103,7 @@ def test_number_of_patches():
 
 
 @pytest.mark.parametrize("aspect", [0.4, 2.5])
-def test_aspect_is_honoured(aspect):
+def test_aspect_is_as_requested(aspect):
     _, out = run(Nsa(tolerance=0.0), count=1.0, aspect=aspect, area=0.12)
     boxes = []
     for mask in out.mask[..., 0]:
@@ -220,11 +220,11 @@ def test_presets_cover_mvtec_and_settings_override_them():
         "toothbrush transistor wood zipper"
     )
     assert set(classes.split()) <= set(_PRESETS)
-    assert Nsa(preset="screw").law("max_patches") == 4
-    assert Nsa(preset="screw").law("bounds_y") == (0.03, 0.12)
-    assert Nsa(preset="screw", max_patches=2).law("max_patches") == 2
-    assert Nsa(preset="wood").law("logistic") == (1 / 6, 15.0)
-    assert Nsa(preset="object").law("background") is None
+    assert Nsa(preset="screw").setting("max_patches") == 4
+    assert Nsa(preset="screw").setting("bounds_y") == (0.03, 0.12)
+    assert Nsa(preset="screw", max_patches=2).setting("max_patches") == 2
+    assert Nsa(preset="wood").setting("logistic") == (1 / 6, 15.0)
+    assert Nsa(preset="object").setting("background") is None
     with pytest.raises(AnojaxError, match="preset is 'nut'"):
         Nsa(preset="nut")
     with pytest.raises(AnojaxError, match=r"bounds_x is \(0.3, 0.1\)"):

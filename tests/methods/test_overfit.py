@@ -1,4 +1,4 @@
-"""The diffusion methods learn four images by heart, and paint them and nothing else.
+"""The diffusion methods learn four images by heart, and generate them and nothing else.
 
 Everything between the data and the image has to fit together for that: noise, what is
 predicted, the weights' average, the sampler. With one of them wrong, no sample comes
@@ -37,7 +37,7 @@ def learn(task, inputs):
     return task.params(state)
 
 
-def paint(synth, params, inputs, count):
+def generate(synth, params, inputs, count):
     """Images, and their distance (root mean square) from each of the four."""
     given = jax.tree.map(lambda x: np.concatenate([x] * (count // 4)), inputs)
     run = anojax.batch(synth, devices=ONE)
@@ -47,7 +47,7 @@ def paint(synth, params, inputs, count):
     return out, np.sqrt(away)
 
 
-def test_realnet_paints_what_it_knows():
+def test_realnet_generates_what_it_knows():
     """Without strength, from noise alone: one of four, and each of them at times."""
     y, x = np.mgrid[:SIDE, :SIDE]
     left, upper = x < SIDE // 2, y < SIDE // 2
@@ -68,10 +68,10 @@ def test_realnet_paints_what_it_knows():
         optimizer=Optimizer("adam", 5e-3, schedule="cosine", clip_norm=1.0),
         ema_decay=0.99,
     )
-    _, away = paint(synth, learn(task, inputs), inputs, 32)
+    _, away = generate(synth, learn(task, inputs), inputs, 32)
     # Two of the images are 0.49 from each other. In so short a time the network does
     # not always decide between them: here and there a sample has something of both. The
-    # others are close: who takes the network's noise for a velocity still paints
+    # others are close: who takes the network's noise for a velocity still generates
     # images that can be recognized, but none nearer than 0.023.
     nearest = away.min(1)
     assert np.mean(nearest < 0.018) > 0.5, np.sort(nearest)
@@ -79,7 +79,7 @@ def test_realnet_paints_what_it_knows():
     assert counts.sum() > 22 and counts.min() >= 2, counts
 
 
-def test_defect_gen_paints_what_it_knows():
+def test_defect_gen_generates_what_it_knows():
     """Every image with its own mask and type."""
     label = np.int32([1, 2, 1, 2])
     mask = np.zeros((4, SIDE, SIDE, 1), np.uint8)
@@ -108,7 +108,7 @@ def test_defect_gen_paints_what_it_knows():
         ema_decay=0.99,
     )
     exemplars = inputs.replace(exemplar=Exemplar(image, mask), label=label)
-    out, away = paint(synth, learn(task, exemplars), inputs, 24)
+    out, away = generate(synth, learn(task, exemplars), inputs, 24)
     found = away.argmin(1)
     assert away.min(1).max() < 0.08, np.sort(away.min(1))
     assert np.bincount(found, minlength=4).min() >= 2

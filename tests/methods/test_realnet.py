@@ -1,4 +1,4 @@
-"""RealNet: what the diffusion model paints, how it enters the image, training."""
+"""RealNet: what the diffusion model generates, how it enters the image, training."""
 
 import dataclasses
 from pathlib import Path
@@ -62,11 +62,11 @@ def run(synth=SYNTH, params=None, image=IMAGE, **more):
     return jax.tree.map(np.asarray, out)
 
 
-def painted(strength, synth=SYNTH, key=3):
-    """What the model paints at a given strength, before it is blended in."""
+def generated(strength, synth=SYNTH, key=3):
+    """What the model generates at a given strength, before it is blended in."""
     inputs = Inputs(image=jnp.asarray(IMAGE[0]))
-    paint = jax.jit(lambda p, k, s: synth.painted(p, k, inputs, s))
-    found = paint(random_params(synth), jax.random.key(key), jnp.float32(strength))
+    generate = jax.jit(lambda p, k, s: synth.generated(p, k, inputs, s))
+    found = generate(random_params(synth), jax.random.key(key), jnp.float32(strength))
     return np.asarray(found)
 
 
@@ -74,7 +74,7 @@ def painted(strength, synth=SYNTH, key=3):
 
 
 def test_blend_is_that_of_the_paper():
-    """A global image and a local one are painted alike, and only the latter fades."""
+    """A global image and a local one are generated alike, and only the latter fades."""
     out, whole = run(), run(GLOBAL, region=EVERYWHERE)
     assert whole.mask.all() and (whole.aux["opacity"] == 1).all()
     delta = out.aux["opacity"]
@@ -90,7 +90,7 @@ def test_blend_is_that_of_the_paper():
     np.testing.assert_allclose(out.alpha, out.mask * weight, atol=1e-6)
 
 
-def test_what_is_painted_does_not_see_the_image():
+def test_what_is_generated_does_not_see_the_image():
     out = run(GLOBAL, region=EVERYWHERE)
     other = run(GLOBAL, image=1 - IMAGE, region=EVERYWHERE)
     np.testing.assert_allclose(other.image, out.image, atol=1e-6)
@@ -115,7 +115,7 @@ def test_global_has_no_area():
 
 def test_without_strength_it_is_plain_ddpm():
     params, key = random_params(), jax.random.key(3)
-    network, shape = SYNTH.network(3), SYNTH.painted_shape((32, 40))
+    network, shape = SYNTH.network(3), SYNTH.generated_shape((32, 40))
     assert shape == (24, 30)
     x = sample(
         lambda x, t: network.apply({"params": params["network"]}, x, t),
@@ -126,14 +126,14 @@ def test_without_strength_it_is_plain_ddpm():
         sampler=SYNTH.rule,
     )
     x = jax.image.resize(x, (32, 40, 3), "linear")
-    np.testing.assert_allclose(painted(0.0), (x + 1) / 2, atol=1e-5)
+    np.testing.assert_allclose(generated(0.0), (x + 1) / 2, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim"])
 def test_more_strength_goes_further(kind):
     synth = with_settings(SYNTH, sampler=kind)
-    normal = painted(0.0, synth)
-    away = [np.abs(painted(s, synth) - normal).mean() for s in (0.0, 0.02, 0.2, 0.8)]
+    normal = generated(0.0, synth)
+    away = [np.abs(generated(s, synth) - normal).mean() for s in (0.0, 0.02, 0.2, 0.8)]
     assert away[0] == 0 and away == sorted(away) and away[1] < 0.5 * away[3], away
 
 
@@ -141,7 +141,7 @@ def test_steps_of_the_paper():
     synth = Realnet()
     assert synth.rule.grid(SCHEDULE) == tuple(range(950, -1, -50))
     assert synth.rule.clip == (-1.0, 1.0) and synth.strength == (0.1, 0.2)
-    assert synth.painted_shape((256, 256)) == (256, 256)
+    assert synth.generated_shape((256, 256)) == (256, 256)
 
 
 def test_network_of_the_paper():
@@ -153,7 +153,7 @@ def test_network_of_the_paper():
         assert sum(x.size for x in jax.tree.leaves(shapes)) == expected
 
 
-def test_classes_paint_differently():
+def test_classes_generate_differently():
     synth = with_settings(GLOBAL, classes=3)
     network = random_params(synth)["network"]
     table = jnp.asarray(np.random.default_rng(1).normal(size=(3, 32)), jnp.float32)
@@ -215,7 +215,7 @@ def test_synthesizer_gets_the_average(trained):
 
 
 def test_it_learns_at_its_own_size():
-    """The training images are brought to the size at which it paints."""
+    """The training images are brought to the size at which it generates."""
     task = dataclasses.replace(TASK, synth=with_settings(TASK.synth, model_size=16))
     large = examples(gray_images(2, side=48))
     state = first_state(task, large)

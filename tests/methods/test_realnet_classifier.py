@@ -64,11 +64,11 @@ def params(trained):
     return TASK.params(trained[0])
 
 
-def painted(params, strength, label, synth=SYNTH, key=3, image=None):
+def generated(params, strength, label, synth=SYNTH, key=3, image=None):
     image = np.zeros((16, 16, 1), np.float32) if image is None else image
     inputs = Inputs(image=jnp.asarray(image), label=jnp.int32(label))
-    paint = jax.jit(lambda p, k, s: synth.painted(p, k, inputs, s))
-    return np.asarray(paint(params, jax.random.key(key), jnp.float32(strength)))
+    generate = jax.jit(lambda p, k, s: synth.generated(p, k, inputs, s))
+    return np.asarray(generate(params, jax.random.key(key), jnp.float32(strength)))
 
 
 # Guided steps.
@@ -114,7 +114,7 @@ def test_the_step_is_that_of_the_paper(params):
     synth = linear(with_settings(SYNTH, steps=2, guidance=weight), slope)
     key = jax.random.key(3)
     zeros = jax.tree.map(jnp.zeros_like, params)  # predicts no noise, and nu = 0
-    found = painted(zeros, s, 1, synth)
+    found = generated(zeros, s, 1, synth)
 
     x = np.asarray(initial_noise(key, (16, 16, 1)), np.float64)
     plan = rows(SCHEDULE, synth.rule)
@@ -132,17 +132,17 @@ def test_the_step_is_that_of_the_paper(params):
 
 
 def test_weight_zero_is_no_classifier(params):
-    without = painted(params, 0.1, 1, with_settings(SYNTH, guidance=None))
-    zero = painted(params, 0.1, 1, with_settings(SYNTH, guidance=0.0))
+    without = generated(params, 0.1, 1, with_settings(SYNTH, guidance=None))
+    zero = generated(params, 0.1, 1, with_settings(SYNTH, guidance=0.0))
     np.testing.assert_allclose(zero, without, atol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_it_draws_to_the_category(params, sampler):
     synth = with_settings(SYNTH, guidance=40.0, sampler=sampler)
-    bright, dark = (painted(params, 0.0, label, synth).mean() for label in (1, 0))
+    bright, dark = (generated(params, 0.0, label, synth).mean() for label in (1, 0))
     plain = with_settings(synth, guidance=None)
-    same = [painted(params, 0.0, label, plain).mean() for label in (1, 0)]
+    same = [generated(params, 0.0, label, plain).mean() for label in (1, 0)]
     assert bright - dark > abs(same[0] - same[1]) + 0.05, (bright, dark, same)
 
 
@@ -165,7 +165,7 @@ def test_guidance_needs_categories(classes):
         synth.init(jax.random.key(0), Inputs(image=image))
     with pytest.raises(SettingError, match=says):
         given = Inputs(image=image, label=jnp.int32(0))
-        synth.painted({}, jax.random.key(0), given, jnp.float32(0))
+        synth.generated({}, jax.random.key(0), given, jnp.float32(0))
     for task in (RealnetTask(synth), RealnetClassifierTask(synth)):
         with pytest.raises(SettingError, match=says):
             task.init(jax.random.key(0), BATCH)
@@ -200,9 +200,9 @@ def test_network_stays_and_comes_along(trained):
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(SYNTH.init, key, Inputs(image=BATCH.images[0]))
     assert jax.tree.structure(shapes) == jax.tree.structure(params)
-    taught = RealnetTask(SYNTH).params(first_state(RealnetTask(SYNTH), BATCH))
+    learned = RealnetTask(SYNTH).params(first_state(RealnetTask(SYNTH), BATCH))
     # What that stage hands on fits where this one takes it.
-    assert jax.tree.structure(taught) == jax.tree.structure(before["network"])
+    assert jax.tree.structure(learned) == jax.tree.structure(before["network"])
 
 
 def test_eight_devices_equal_one():

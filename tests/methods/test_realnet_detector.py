@@ -403,7 +403,7 @@ def test_detector(trained):
 
 
 def test_precomputed_anomalies_are_taken():
-    """They bring their normal image along; nothing is painted, and no bank needed."""
+    """They bring their normal image along; nothing is generated, and no bank needed."""
     task = dataclasses.replace(TASK, synth=Realnet())
     image, state = BATCH.inputs.image, random_state()
     mask = np.zeros_like(image)
@@ -420,7 +420,7 @@ def test_precomputed_anomalies_are_taken():
     }
 
 
-def test_the_diffusion_model_does_not_paint_while_it_learns():
+def test_the_diffusion_model_does_not_generate_while_it_learns():
     task = dataclasses.replace(TASK, synth=Realnet())
     with pytest.raises(SettingError, match="synth --method realnet .* data.textures="):
         jax.eval_shape(task.init, KEY, BATCH)

@@ -139,7 +139,7 @@ def test_gradient_is_finite_on_flat_images():
 
 
 def test_detector_compares_edges():
-    """A silent network paints mid gray everywhere, so that all edges are missing."""
+    """A silent network generates mid gray everywhere, so that all edges are missing."""
     detector = dataclasses.replace(TASK.detector(), smoothing_radius_px=1)
     assert detector == RiadDetector(TASK.synth, width=4, smoothing_radius_px=1)
     images = np.full((2, 32, 32, 1), 0.5, np.float32)

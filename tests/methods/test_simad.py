@@ -155,7 +155,7 @@ def test_area_is_that_of_the_pasted_piece(codes, disc):
     assert share.max() < 0.12 and np.median(share) > 0.07
 
 
-def test_aspect_and_angle_are_honoured(codes):
+def test_aspect_and_angle_are_as_requested(codes):
     synth = Simad(geometric=("squeeze",), color=())
     out = _run(synth, codes, n=20, area=0.05, aspect=0.5, angle=0.0)
     rows, columns = out.mask.any((2, 3)).sum(1), out.mask.any((1, 3)).sum(1)

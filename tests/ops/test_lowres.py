@@ -1,4 +1,4 @@
-"""The resampling against Pillow, and the law of the noise."""
+"""The resampling against Pillow, and the distribution of the noise."""
 
 import jax
 import jax.numpy as jnp

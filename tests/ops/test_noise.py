@@ -1,4 +1,4 @@
-"""Perlin noise against the corner-by-corner definition, and the law of its masks."""
+"""Perlin noise against the corner-by-corner definition, and the distribution of its masks."""
 
 import itertools
 

@@ -66,7 +66,7 @@ def test_sizes_keep_to_their_bounds(size, scale, expected):
     assert [int(v) for v in out] == list(expected)
 
 
-def test_area_and_aspect_are_honoured_as_far_as_they_fit():
+def test_area_and_aspect_are_as_requested_as_far_as_they_fit():
     def size(**kw):
         kw = {k: jnp.float32(v) for k, v in kw.items()}
         return [int(v) for v in patches.controlled_size((20, 30), (50, 60), **kw)]

@@ -24,7 +24,7 @@ RULES = (("Conv_0/kernel$", (None, None, None, "model")),)
 
 
 def run(folder, strategy):
-    """The same run on whatever devices there are; it keeps what it could paint with."""
+    """The same run on whatever devices there are; it keeps what it could generate with."""
 
     def sample(state):
         name = f"process_{jax.process_index()}_step_{int(state.step)}.npy"

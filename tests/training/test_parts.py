@@ -180,12 +180,12 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four waves to learn from, three other images to paint with."""
+    """Four waves to learn from, three other images to generate with."""
     folder = tmp_path_factory.mktemp("realnet")
     y, x = np.mgrid[:32, :32]
     for i in range(7):
         sample_image = 127 + 100 * np.sin(x / 3 + i) * np.cos(y / (4 + i))
-        path = folder / ("good" if i < 4 else "painted") / f"{i}.png"
+        path = folder / ("good" if i < 4 else "generated") / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encode_png(sample_image.astype(np.uint8)[..., None]))
     return folder
@@ -194,8 +194,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def command(folder):
     def call(name, *overrides):
-        images, painted = folder / "good", folder / "painted"
-        data = {"input": str(images), "textures": str(painted), "size": 32}
+        images, generated = folder / "good", folder / "generated"
+        data = {"input": str(images), "textures": str(generated), "size": 32}
         data |= {"gray": True, "foreground": "none"}
         (folder / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"data": data}))
         words = ("train", folder / "c.yaml", *overrides, "--output", folder / name)
@@ -226,7 +226,7 @@ def test_a_detector_without_its_features(command, tmp_path, monkeypatch, capsys)
     found = capsys.readouterr().err
     assert "resnet18-f37072fd.pth" in found and "components.backbone=random" in found
     assert command("refused", "settings.painter=model") != 0
-    assert "painted beforehand" in capsys.readouterr().err
+    assert "generated beforehand" in capsys.readouterr().err
 
 
 def test_features_from_elsewhere():

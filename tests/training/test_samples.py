@@ -1,4 +1,4 @@
-"""Sheets of what a method paints while it is trained: when, with what, at whose cost."""
+"""Sheets of what a method generates while it is trained: when, with what, at whose cost."""
 
 import dataclasses
 import os
@@ -34,7 +34,7 @@ SEED, COUNT, STEPS = 7, 5, 10
 
 @dataclass(frozen=True)
 class Gray(Synthesizer):
-    """Paints everything, or a half chosen at random, in the gray it has learned."""
+    """Generates everything, or a half chosen at random, in the gray it has learned."""
 
     card: ClassVar = Stripe.card
     half: bool = True
@@ -117,7 +117,7 @@ def test_sheets_appear_when_they_are_due(sampled):
     assert names == [f"step_{n:06d}.png" for n in (4, 8, 10)]  # and no temporary ones
 
 
-def test_a_sheet_shows_what_the_average_paints(sampled):
+def test_a_sheet_shows_what_the_average_generates(sampled):
     folder, outcome = sampled
     expected = made(TASK, synthesizer_params(TASK, outcome.state))
     found = tiles(folder / "samples/step_000010.png", columns=3, masks=True)

@@ -112,7 +112,7 @@ def residual(
     Args:
       network: gives ``std * score`` of a perturbed image.
       image: any shape.
-      noise: from the unit normal law.
+      noise: from the unit normal distribution.
       std: of the perturbation.
     """
     return std * (network(image + std * noise) + noise)

@@ -31,7 +31,7 @@ class DefectGen(Synthesizer):
 
     Two networks share the work: one that sees the whole image lays it out while there
     is much noise, one that sees only surroundings finishes it, which varies what a few
-    examples can teach. The normal image gives size and channels, no pixel; hence no
+    examples show. The normal image gives size and channels, no pixel; hence no
     region can be kept, and the image's foreground means nothing here.
 
     The label is the type that covers most pixels, in natural order of the names of the
@@ -204,7 +204,7 @@ def generate(
       synth: its switch and steps.
       large: predicts the clean state from a noisy one.
       small: the same, for the last timesteps.
-      noise: from the standard normal law.
+      noise: from the standard normal distribution.
 
     Returns:
       Images and masks in [-1, 1].

@@ -47,7 +47,7 @@ class Destseg(PerlinShape):
         (0.2, 1.0), "weight of the texture in the mask, drawn uniformly", low=0, high=1
     )
 
-    def paint(
+    def generate(
         self,
         params: PyTree,
         key: Key[Array, ""],

@@ -1,5 +1,5 @@
 """DRAEM: an augmented texture, blended in under a thresholded Perlin field; a network
-that paints it out again, and one that sees where the two images disagree.
+that removes it again, and one that sees where the two images disagree.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class Draem(PerlinShape):
         True, "whether three of ten photometric operators change the texture first"
     )
 
-    def paint(
+    def generate(
         self,
         params: PyTree,
         key: Key[Array, ""],

@@ -119,7 +119,7 @@ class Memseg(PerlinShape):
         """A Perlin shape on the object: the one given, or by its gray level."""
         return super().shape(params, key, self._on_object(inputs))
 
-    def paint(
+    def generate(
         self,
         params: PyTree,
         key: Key[Array, ""],

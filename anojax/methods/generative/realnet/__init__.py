@@ -33,28 +33,28 @@ __all__ = ["Realnet", "RealnetClassifierTask", "RealnetDetectorTask", "RealnetTa
 
 @dataclass(frozen=True)
 class Realnet(RealnetDiffusion):
-    """Blends in an image that a diffusion model of normal ones paints too roughly.
+    """Blends in an image that a diffusion model of normal ones generates too roughly.
 
     The model takes ancestral steps whose noise has a variance greater by the `strength`
-    s ("strength-controllable diffusion anomaly synthesis"): at s = 0 it paints normal
+    s ("strength-controllable diffusion anomaly synthesis"): at s = 0 it generates normal
     images, the larger s, the further it goes from them. It starts from noise, not
     from the given image.
 
-    `Controls.severity` is the opacity of what is painted, in place of the draw from
-    `opacity`. s is no control but the setting `strength`, for s = 0 paints another
+    `Controls.severity` is the opacity of what is generated, in place of the draw from
+    `opacity`. s is no control but the setting `strength`, for s = 0 generates another
     normal image and not the given one: ``--set strength=0.4,0.4`` makes it 0.4
     everywhere, and every value compiles anew. `Controls.area` replaces the threshold
     of the mask by the level that gives this area, and needs the scope "local".
 
-    With `classes` one network paints several categories, by `Inputs.label`. With
+    With `classes` one network generates several categories, by `Inputs.label`. With
     `guidance` a classifier of noisy images (the stage "classifier" of training)
     draws every step to its category: the mean moves by the variance Sigma, without the
     factor 1 + s, times the gradient of log p. The classifier is bound to the size at
     which it was trained; `model_size` keeps it where images have another.
 
-    With the scope "global" the painted image takes the place of the whole allowed
+    With the scope "global" the generated image takes the place of the whole allowed
     area. That area is the mask then, which is no exact outline of a defect: parts of
-    the painted image may look normal. Under a Perlin mask this holds too, in small.
+    the generated image may look normal. Under a Perlin mask this holds too, in small.
     """
 
     card: ClassVar[Card] = Card(
@@ -71,11 +71,11 @@ class Realnet(RealnetDiffusion):
         code_url="https://github.com/cnulab/RealNet",
         code_license="MIT",
         differences=(
-            "Every anomaly is painted anew; the paper draws from 10 000 stored images "
+            "Every anomaly is generated anew; the paper draws from 10 000 stored images "
             "per category, which the public code keeps as JPEG.",
             "The strength is drawn for every image; the public code draws one for "
             "sixteen.",
-            "Painted and blended values are not truncated to 8 bits.",
+            "Generated and blended values are not truncated to 8 bits.",
             "No classifier guides the steps unless `guidance` is set; the public code has "
             "both ways.",
             "Training begins from random weights, not from ImageNet's.",
@@ -96,17 +96,17 @@ class Realnet(RealnetDiffusion):
 
     painter: str = hp(
         "model",
-        "the diffusion model paints (model), or an image that it has painted before is "
-        "taken from --textures (stored)",
+        "where the generated image comes from: the diffusion model (model), or a folder "
+        "of its images, --textures (stored)",
         choices=("model", "stored"),
     )
     scope: str = hp(
         "local",
-        "paint within a Perlin mask (local), or all that is allowed (global)",
+        "generate within a Perlin mask (local), or all that is allowed (global)",
         choices=("local", "global"),
     )
     opacity: tuple[float, float] = hp(
-        (0.5, 1.0), "weight of the painted image in a local mask", low=0.0, high=1.0
+        (0.5, 1.0), "weight of the generated image in a local mask", low=0.0, high=1.0
     )
     strength: tuple[float, float] = hp(
         (0.1, 0.2),
@@ -161,7 +161,7 @@ class Realnet(RealnetDiffusion):
             )
         return jnp.ones((*inputs.image.shape[:2], 1), jnp.float32)
 
-    def paint(
+    def generate(
         self,
         params: PyTree,
         key: Key[Array, ""],
@@ -169,24 +169,24 @@ class Realnet(RealnetDiffusion):
         mask: Float[Array, "h w 1"],
     ) -> Synthesis:
         if self.painter == "stored":
-            painted, aux = inputs.source, {}
+            generated, aux = inputs.source, {}
         else:
             low, high = self.strength
             strength = low + (high - low) * jax.random.uniform(stream(key, "strength"))
-            painted = self.painted(params, stream(key, "source"), inputs, strength)
+            generated = self.generated(params, stream(key, "source"), inputs, strength)
             aux = {"strength": strength}
         bounds = self.opacity if self.scope == "local" else (1.0, 1.0)
         opacity = drawn_opacity(key, inputs, bounds)
         return local_synthesis(
             inputs,
-            (1 - opacity) * inputs.image + opacity * painted,
+            (1 - opacity) * inputs.image + opacity * generated,
             mask,
             alpha=opacity * mask,
             severity="done",
             aux={"opacity": opacity, **aux},
         )
 
-    def painted(
+    def generated(
         self,
         params: PyTree,
         key: Key[Array, ""],
@@ -203,7 +203,7 @@ class Realnet(RealnetDiffusion):
         """
         h, w, c = inputs.image.shape
         network, labels = self.network(c), self.labels(inputs.label)
-        shape = self.painted_shape((h, w))
+        shape = self.generated_shape((h, w))
 
         def logits(x, t):
             known = {"params": params["classifier"]}
@@ -230,7 +230,7 @@ class Realnet(RealnetDiffusion):
 class RealnetTask(GradientTask):
     """Noise and variance are predicted at all timesteps, on images in [-1, 1].
 
-    The averaged parameters are what the Synthesizer paints with.
+    The averaged parameters are what the Synthesizer generates with.
     """
 
     stage: ClassVar[str] = "diffusion"

@@ -1,4 +1,4 @@
-"""Teaching the classifier that guides RealNet's diffusion model."""
+"""Training of the classifier that guides RealNet's diffusion model."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,7 +38,7 @@ class RealnetClassifierTask(GradientTask):
     ) -> tuple[PyTree, PyTree]:
         if self.synth.guidance is None:
             raise SettingError(
-                "realnet's stage classifier teaches what guides synthesis, but "
+                "realnet's stage classifier trains what guides synthesis, but "
                 "settings.guidance is none; give its weight (the paper: 1)"
             )
         one = Inputs(image=batch.images[0])

@@ -1,6 +1,4 @@
-"""RealNet's second training: the detector, on anomalies that its diffusion model painted
-beforehand.
-"""
+"""RealNet's second training: the detector, on anomalies from its diffusion model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -228,8 +226,8 @@ class RealnetDetectorTask(GradientTask):
     def _check_painter(self, batch: Examples) -> None:
         if batch.precomputed is None and self.synth.learns:
             raise SettingError(
-                "realnet's detector learns from images that are painted beforehand: "
-                "paint them with 'anojax synth --method realnet --checkpoint RUN --set "
+                "realnet's detector learns from images that are generated beforehand: "
+                "generate them with 'anojax synth --method realnet --checkpoint RUN --set "
                 "scope=global --output DIR', then train with 'anojax train ... "
                 "settings.painter=stored data.textures=DIR/CATEGORY/test/realnet'"
             )

@@ -1,4 +1,4 @@
-"""The networks that RealNet paints with, and their settings."""
+"""The networks that RealNet generates with, and their settings."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class RealnetDiffusion(PerlinShape):
     """A diffusion model of images in [-1, 1], and the classifier that can guide it."""
 
     model_size: int | None = hp(
-        None, "shorter side in px of what is painted; none: the image's", low=1
+        None, "shorter side in px of what is generated; none: the image's", low=1
     )
     classes: int | None = hp(
         None,
@@ -97,8 +97,8 @@ class RealnetDiffusion(PerlinShape):
                 "set of several, or leave guidance out"
             )
 
-    def painted_shape(self, shape: Shape) -> Shape:
-        """Size (h, w) at which an image of size `shape` is painted.
+    def generated_shape(self, shape: Shape) -> Shape:
+        """Size (h, w) at which an image of size `shape` is generated.
 
         That is `model_size`, rounded to sides that the network can halve.
         """
@@ -122,7 +122,7 @@ class RealnetDiffusion(PerlinShape):
     def noised(
         self, images: Float[Array, "b h w c"], keys: Key[Array, " b"]
     ) -> tuple[Array, Array, Array, Array]:
-        """What both networks are taught with.
+        """What both networks are trained with.
 
         Args:
           images: in [0, 1].
@@ -132,7 +132,7 @@ class RealnetDiffusion(PerlinShape):
           The images in [-1, 1] at the size of `painted_shape`, the same with noise, the
           noise, and the timesteps ``[b]``.
         """
-        x0 = 2 * resized(images, self.painted_shape(images.shape[1:3])) - 1
+        x0 = 2 * resized(images, self.generated_shape(images.shape[1:3])) - 1
         t, noise = draw(keys, x0, schedule=SCHEDULE)
         return x0, add_noise(x0, noise, t, schedule=SCHEDULE), noise, t
 
@@ -153,7 +153,9 @@ class RealnetDiffusion(PerlinShape):
 
     def _example(self, inputs: Inputs) -> tuple[Array, Array]:
         h, w, c = inputs.image.shape
-        return jnp.zeros((1, *self.painted_shape((h, w)), c)), jnp.zeros((1,), "int32")
+        return jnp.zeros((1, *self.generated_shape((h, w)), c)), jnp.zeros(
+            (1,), "int32"
+        )
 
     def _config(self, channels: int, width: int, **more) -> UNet2DConfig:
         return adm_config(

@@ -87,14 +87,14 @@ class NsaPatches(NsaSettings):
 
     def _draw(self, key: Key[Array, ""], inputs: Inputs) -> Draw:
         """All random numbers but the factor of the continuous label."""
-        count, limit = inputs.controls.count, self.law("max_patches")
+        count, limit = inputs.controls.count, self.setting("max_patches")
         n = limit if count is None else max(limit, _MOST_PATCHES)
         size, gate, resize, place = jax.random.split(stream(key, "shape"), 4)
         if count is None:
             active = jax.random.bernoulli(gate, 0.5, (n,)).at[0].set(True)
         else:
             active = jnp.arange(n) < jnp.maximum(jnp.round(count).astype(jnp.int32), 1)
-        scale, offset = self.law("gamma")
+        scale, offset = self.setting("gamma")
         # A Gamma variable of shape 2 is the sum of two exponential ones.
         half = offset + scale * jax.random.exponential(size, (n, 2, 2)).sum(axis=-1)
         factor = 1.0 + 0.5 * jax.random.normal(resize, (n,))
@@ -103,7 +103,7 @@ class NsaPatches(NsaSettings):
         return Draw(
             active,
             half,
-            jnp.clip(factor, *self.law("resize")),
+            jnp.clip(factor, *self.setting("resize")),
             jax.random.uniform(stream(key, "source"), tries),
             jax.random.uniform(place, tries),
             jax.random.split(place, n),
@@ -135,7 +135,7 @@ class NsaPatches(NsaSettings):
 
     def _knows_objects(self, inputs: Inputs) -> bool:
         given = inputs.foreground is not None or inputs.source_foreground is not None
-        return given or self.law("background") is not None
+        return given or self.setting("background") is not None
 
     def _object(
         self, levels: Float[Array, "h w c"], given: Float[Array, "h w 1"] | None
@@ -143,9 +143,9 @@ class NsaPatches(NsaSettings):
         """The object of an image: the one given, or what is not background."""
         if given is not None:
             return given
-        if self.law("background") is None:
+        if self.setting("background") is None:
             return jnp.ones_like(levels[..., :1])
-        level, tolerance = self.law("background")
+        level, tolerance = self.setting("background")
         # Plane by plane: four times as fast on CPU as reducing an innermost axis.
         mean = sum(levels[..., c : c + 1] for c in range(levels.shape[2]))
         distance = jnp.abs(mean / levels.shape[2] - level)
@@ -190,7 +190,7 @@ class NsaPatches(NsaSettings):
         labelled: Float[Array, "p 1 q"],
     ) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
         """The window with the patch blended in, and what is labeled in it."""
-        mixed = self.law("clone") == "mixed"
+        mixed = self.setting("clone") == "mixed"
         (y, x), (height, width) = patch.offset, patch.size
         if self.domain == "mask":
             given = (patch.levels, old, patch.area.astype(jnp.float32))
@@ -228,7 +228,7 @@ class NsaPatches(NsaSettings):
             half.astype(jnp.int32),
             shape,
             sums=scene.source_sums,
-            least_frac=self.law("min_object_frac"),
+            least_frac=self.setting("min_object_frac"),
         )
 
     def _size(
@@ -273,7 +273,7 @@ class NsaPatches(NsaSettings):
         common = overlap_counts(scene.objects[1], ours, corners[:, 0], corners[:, 1])
         held, whole = ours.sum(), (size[0] * size[1]).astype(jnp.float32)
         good = common.astype(jnp.float32) > self.min_overlap_frac * held
-        good &= held > self.law("min_object_frac") * whole
+        good &= held > self.setting("min_object_frac") * whole
         return corners[jnp.argmax(good)], good.any()
 
     def _label(
@@ -297,7 +297,7 @@ class NsaPatches(NsaSettings):
         if self.label == "intensity":
             table = level / 255
         else:
-            slope, midpoint = self.law("logistic")
+            slope, midpoint = self.setting("logistic")
             table = 1 / (1 + np.exp(-slope * (level - midpoint)))
         table = jnp.asarray(table.astype(np.float32))
         alpha = table.at[total].get(mode="promise_in_bounds")[..., None]

@@ -85,7 +85,7 @@ class NsaSettings(Synthesizer):
     )
     gamma: tuple[float, float] | None = hp(
         None,
-        "scale and offset of the Gamma law, with shape 2, of the half-widths as "
+        "scale and offset of the Gamma distribution, with shape 2, of the half-widths as "
         "fractions of the side" + _PRESETTABLE,
         low=0.0,
         high=1.0,
@@ -168,7 +168,7 @@ class NsaSettings(Synthesizer):
                     "the second"
                 )
 
-    def law(self, name: str):
+    def setting(self, name: str):
         """The value in force of a setting: the one given, else the preset's."""
         given = getattr(self, name)
         return (_GENERAL | _PRESETS[self.preset])[name] if given is None else given
@@ -177,7 +177,9 @@ class NsaSettings(Synthesizer):
         self, shape: tuple[int, int]
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """Smallest and largest (height, width) in pixels."""
-        ranges = zip(shape, (self.law("bounds_y"), self.law("bounds_x")), strict=True)
+        ranges = zip(
+            shape, (self.setting("bounds_y"), self.setting("bounds_x")), strict=True
+        )
         pixels = [
             [max(round(frac * side), 1) for frac in pair] for side, pair in ranges
         ]
