@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from anojax.arrays import as_inputs
 from anojax.compile_cache import keep_programs
 from anojax.core import Synthesizer
 from anojax.errors import AnojaxError
@@ -42,7 +43,7 @@ class Batch:
         params: PyTree,
         seed: int,
         example_ids: Sequence[int] | np.ndarray,
-        inputs: Inputs,
+        inputs: Any,
         draw: int | Sequence[int] | np.ndarray = 0,
     ) -> Synthesis:
         """Synthesize one anomaly per example.
@@ -51,8 +52,10 @@ class Batch:
           params: of the synthesizer, shared by all examples.
           seed: of the run, an integer in [0, 2**63).
           example_ids: ``[B]`` integers in [0, 2**32): what each image depends on.
-          inputs: every array with a leading axis B; images and masks may be uint8
-            (0..255; masks 0 and 1, or 0 and 255). Controls may be single numbers.
+          inputs: `Inputs`, every array with a leading axis B, or the normal images
+            alone. Images are uint8 or floats in [0, 1], masks may also be bool or uint8
+            (0 and 1, or 0 and 255), B x H x W or B x H x W x C. Controls may be single
+            numbers.
           draw: attempt number, one for all or one each.
 
         Returns:
@@ -61,7 +64,7 @@ class Batch:
         """
         ids = _as_uint32(example_ids, "example_ids")
         draws = np.broadcast_to(_as_uint32(draw, "draw"), ids.shape)
-        inputs = _spread_controls(inputs, len(ids))
+        inputs = _spread_controls(as_inputs(inputs, lead=1), len(ids))
         _check_leading_axis(inputs, len(ids))
         example = jax.tree.map(lambda x: x[0], inputs)
         self.synth.check(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, final
 import jax
 from jaxtyping import Array, Float, Key
 
+from anojax.arrays import as_inputs, as_key
 from anojax.component import Component
 from anojax.errors import (
     MissingInput,
@@ -113,6 +114,16 @@ class Synthesizer(abc.ABC):
 
     card: ClassVar[Card]
 
+    def __new__(cls, *args, **settings):
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in settings:
+            if name not in known:
+                owner = method_of(cls.__module__)
+                raise UnknownName(
+                    f"{owner} has no setting '{name}'{did_you_mean(name, known)}"
+                )
+        return super().__new__(cls)
+
     def __post_init__(self):
         check_fields(self.name, self)
 
@@ -139,15 +150,30 @@ class Synthesizer(abc.ABC):
         return {}
 
     @final
-    def apply(self, params: PyTree, key: Key[Array, ""], inputs: Inputs) -> Synthesis:
+    def apply(self, params: PyTree, key: Any, inputs: Any) -> Synthesis:
         """Synthesize one anomaly: pure, one example, static shapes.
 
+        Args:
+          params: what `init` gives; nothing for hand-crafted methods.
+          key: a key, or an integer seed: then the result is example 0 of a run with it.
+          inputs: `Inputs`, or the normal image alone. Images are uint8 or floats in
+            [0, 1], H x W or H x W x C, of NumPy or JAX.
+
+        >>> import anojax, numpy as np
+        >>> image = np.full((32, 32, 3), 128, np.uint8)
+        >>> out = anojax.get("cutpaste")().apply({}, 0, image)
+        >>> out.image.shape, out.mask.shape
+        ((32, 32, 3), (32, 32, 1))
+
         Raises:
+          DataError: an array that is no image.
           MissingInput: the method needs something that `inputs` lacks.
           UnsupportedControl: a control is given that the method cannot support.
           UnsupportedInput: a region is given to a method that makes whole images.
         """
+        inputs = as_inputs(inputs)
         self.check(inputs)
+        key = as_key(key, self.name)
         with jax.named_scope(self.name):
             return self.synthesize(params, key, inputs)
 

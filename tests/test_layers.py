@@ -18,6 +18,7 @@ LEVELS = {
     "pixels": 0,
     "component": 0,
     "fields": 0,
+    "arrays": 0,
     "ops": 1,
     "nn": 2,
     "diffusion": 2,
