@@ -67,7 +67,11 @@ def as_plane(value: Any, what: str, *, lead: int = 0, mask: bool = False) -> Any
     if mask:
         if kind == np.uint8 and keep:
             return value
-        if not (np.issubdtype(kind, np.bool_) or np.issubdtype(kind, np.number) or _float(kind)):
+        if not (
+            np.issubdtype(kind, np.bool_)
+            or np.issubdtype(kind, np.number)
+            or _float(kind)
+        ):
             raise DataError(f"{what} is {kind}; give bool, uint8 or float, 0 elsewhere")
         return value if kind == np.float32 else (value > 0).astype(np.float32)
     if kind == np.uint8:

@@ -36,6 +36,7 @@ LEVELS = {
     "builders": 5,
     "environment": 5,
     "progress": 5,
+    "shipped": 5,
     "training": 5,
     "data": 5,
     "weights": 5,

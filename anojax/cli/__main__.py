@@ -17,6 +17,7 @@ COMMANDS = (
     "synth",
     "preview",
     "verify",
+    "configs",
     "train",
     "eval",
     "bench",

@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
         note=printer(args),
     )
     if args.json:
-        facts = {"sheet": str(found.sheet), "examples": found.examples}
+        facts = {"sheet": str(found.path), "examples": found.examples}
         print(json.dumps(facts | {"left_out": found.left_out}, indent=1))
     elif not args.quiet:
         for reason in found.left_out:
             print(f"left out: {reason}")
-        print(f"sheet       {found.sheet}")
+        print(f"sheet       {found.path}")
     return 0

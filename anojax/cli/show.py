@@ -53,8 +53,7 @@ def _stages(name: str, synth) -> list[dict]:
         file = name if number == 0 else f"{name}_{stage}"
         found = task(synth()).components().items()
         components = {name: dataclasses.asdict(one) for name, one in found}
-        config = f"configs/train/{file}.yaml"
-        stages.append({"stage": stage, "config": config, "components": components})
+        stages.append({"stage": stage, "config": file, "components": components})
     return stages
 
 
@@ -87,7 +86,7 @@ def _print(name: str, synth) -> None:
     if synth().learns:
         facts.add_row(
             "training",
-            f"first anojax train configs/train/{name}.yaml, then --checkpoint RUN",
+            f"first anojax train {name}, then --checkpoint RUN",
         )
     others = [c for c in CONTROLS if c not in card.controls]
     supported = ", ".join(card.controls) or "none"

@@ -28,7 +28,11 @@ def register(subparsers) -> None:
         lazy_epilog=_keys_help,
     )
     add = parser.add_argument
-    add("config", metavar="CONFIG", help="YAML file (see configs/README.md)")
+    add(
+        "config",
+        metavar="CONFIG",
+        help="a method, another name that 'anojax configs' lists, or a YAML file",
+    )
     add(
         "overrides",
         metavar="KEY=VALUE",
@@ -71,10 +75,11 @@ def _keys_help() -> str:
 
 def run(args: argparse.Namespace) -> int:
     from anojax.config import load
+    from anojax.shipped import find_config
     from anojax.training.config import TrainConfig
     from anojax.training.session import check_folder, open_session, train_run
 
-    config = load(TrainConfig, Path(args.config), args.overrides)
+    config = load(TrainConfig, find_config(args.config), args.overrides)
     config = _with_folders(config, args)
     session = open_session(config, devices=args.devices, distributed=args.distributed)
     folder = Path(args.output)

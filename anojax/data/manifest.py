@@ -26,6 +26,15 @@ from anojax.errors import RunError
 MANIFEST, FINISHED, CONFIG = "manifest.jsonl", "finished.json", "config.yaml"
 SHEET, REPORT = "sheet.png", "report.html"
 HIDDEN = ".anojax"
+INPUTS = "inputs"
+"""Folder of a run that keeps the arrays it was made from, where it was made from some."""
+
+
+def is_bare(run: Path) -> bool:
+    """Nothing is in the folder yet, but perhaps the arrays that a run is to be made of."""
+    if not run.is_dir():
+        return True
+    return all(p.name == INPUTS or p.name.startswith(".") for p in run.iterdir())
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """A trained detector measured on real defects: from a run's folder to a report."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from anojax.data.exemplars import digest
 from anojax.data.files import make_folder
@@ -12,10 +15,11 @@ from anojax.data.layouts import GOOD, TestImage
 from anojax.data.masks import parse_classes
 from anojax.data.reading import Reading, depth
 from anojax.data.testfolder import find_test_images, read_in_parts
+from anojax.data.testset import TestSet
 from anojax.environment import start_devices
 from anojax.errors import DataError, SettingError
-from anojax.evaluation.detection import Result
-from anojax.evaluation.scoring import BATCH, Scored, scored
+from anojax.evaluation.detection import MEASURES, Result
+from anojax.evaluation.scoring import BATCH, Scored, in_parts, scored
 from anojax.progress import bar
 from anojax.report import detection as report
 from anojax.report.detection import Sample
@@ -34,15 +38,30 @@ class Evaluation:
     result: Result
     files: dict[str, Path]
     """Of the report, by name; none where no report was wanted."""
+    samples: list[Sample] = field(repr=False)
+    """Of every type the images with the lowest, the middle and the highest score."""
 
     def __getitem__(self, measure: str) -> float:
         """A measure over everything: ``evaluation["image_auroc"]``."""
         return self.result[measure]
 
+    def sheet(self) -> Image.Image:
+        """The samples: image, true defect, anomaly map; all maps share one scale."""
+        return report.draw_sheet(self.samples)
+
+    def _repr_html_(self) -> str:
+        shown = {k: words for k, words in MEASURES.items() if k != "pixel_aupr"}
+        rows = [("defect", "anomalous", *shown.values())]
+        for row in self.result.rows:
+            numbers = (f"{100 * row.measures[name]:.1f}" for name in shown)
+            rows.append((row.name, str(row.anomalous), *numbers))
+        lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
 
 def evaluate_run(
     trained: Trained | str | Path,
-    input: str | Path,
+    input: str | Path | TestSet,
     output: str | Path | None = None,
     *,
     size: int | tuple[int, int] | None = None,
@@ -58,7 +77,7 @@ def evaluate_run(
 
     Args:
       trained: a training run, or its folder.
-      input: a category in a known layout, or its test folder.
+      input: a category in a known layout, or its test folder; or a `TestSet`.
       output: folder of the report; none is written when absent.
       size: side, or height and width, in pixels; that of the training when absent.
       gray: treat all images as single-channel, also if the run did not.
@@ -79,39 +98,90 @@ def evaluate_run(
     start_devices()
     if not isinstance(trained, Trained):
         trained = load_trained(trained)
-    shape, data = _shape(size, trained), trained.config.data
-    classes = parse_classes(mask_classes or data.mask_classes)
-    images, notes = _unseen(find_test_images(input, classes), trained.folder)
-    deep = depth([one.path for one in images], bits or data.bits, data.frames)
-    notes += (deep.sentence,) if deep.sentence else ()
-    gray = True if gray or data.gray else None
-    how = Reading(gray, deep.bits, data.frames, classes)
-    first = next(read_in_parts(images, shape, reading=how, size=1))
-    trained.check_fits(first.images.shape[1:])
+    trained.check_detects()
+    if isinstance(input, TestSet):
+        test = _in_memory(input)
+    else:
+        shape = _shape(size, trained)
+        test = _in_files(input, trained, shape, gray, mask_classes, bits)
+    trained.check_fits(next(test.read([0], 1)).images.shape[1:])
     if output is not None:
         make_folder(Path(output))
-    batch_size = min(batch_size, len(images))
-    with bar(len(images), word="scoring", hidden=quiet) as advance:
+    batch_size = min(batch_size, len(test.defects))
+    with bar(len(test.defects), word="scoring", hidden=quiet) as advance:
         with scored(
             trained.detector,
             trained.variables,
-            read_in_parts(images, shape, reading=how, size=batch_size),
-            [one.defect for one in images],
-            shape,
+            test.read(range(len(test.defects)), batch_size),
+            test.defects,
+            test.shape,
             batch_size=batch_size,
             advance=advance,
         ) as found:
             result = found.result()
-            samples = _samples(images, found, shape, how) if output else []
+            samples = _samples(test, found)
+    height, width = test.shape
     about = (
         f"detector of {trained.task.name} trained in {trained.folder}, on the "
-        f"{len(images)} test images of {input} at {shape[0]} x {shape[1]}"
+        f"{len(test.defects)} test images{test.where} at {height} x {width}"
     )
-    result = dataclasses.replace(result, notes=(about, *notes, *result.notes))
+    result = dataclasses.replace(result, notes=(about, *test.notes, *result.notes))
     files = {}
     if output is not None:
         files = {path.name: path for path in report.write(result, samples, output)}
-    return Evaluation(trained.task.name, shape, result, files)
+    return Evaluation(trained.task.name, test.shape, result, files, samples)
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Test images, wherever they are."""
+
+    defects: tuple[str, ...]
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    read: Callable[[Sequence[int], int], Iterator[TestSet]]
+    """Numbers of images, and how many at a time."""
+    where: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def _in_memory(test: TestSet) -> _Test:
+    def read(numbers: Sequence[int], size: int) -> Iterator[TestSet]:
+        chosen = np.asarray(numbers)
+        part = TestSet(
+            test.images[chosen],
+            test.masks[chosen],
+            tuple(test.defects[i] for i in chosen),
+        )
+        return in_parts(part, size)
+
+    names = tuple(f"{kind} {i}" for i, kind in enumerate(test.defects))
+    return _Test(test.defects, names, test.images.shape[1:3], read)
+
+
+def _in_files(
+    input: str | Path,
+    trained: Trained,
+    shape: tuple[int, int],
+    gray: bool,
+    mask_classes: str | int | None,
+    bits: int | None,
+) -> _Test:
+    data = trained.config.data
+    classes = parse_classes(mask_classes or data.mask_classes)
+    images, notes = _unseen(find_test_images(input, classes), trained.folder)
+    deep = depth([one.path for one in images], bits or data.bits, data.frames)
+    notes += (deep.sentence,) if deep.sentence else ()
+    gray_only = True if gray or data.gray else None
+    how = Reading(gray_only, deep.bits, data.frames, classes)
+
+    def read(numbers: Sequence[int], size: int) -> Iterator[TestSet]:
+        chosen = [images[i] for i in numbers]
+        return read_in_parts(chosen, shape, reading=how, size=size)
+
+    kinds = tuple(one.defect for one in images)
+    names = tuple(f"{one.defect}/{one.path.name}" for one in images)
+    return _Test(kinds, names, shape, read, f" of {input}", notes)
 
 
 def _shape(size: int | tuple[int, int] | None, trained: Trained) -> tuple[int, int]:
@@ -155,7 +225,7 @@ def _unseen(
     return left, tuple(notes)
 
 
-def _samples(images, found: Scored, shape, how: Reading) -> list[Sample]:
+def _samples(test: _Test, found: Scored) -> list[Sample]:
     """Of every type the images with the lowest, the middle and the highest score."""
     picked = {}
     for kind in sorted(set(found.defects)):
@@ -163,14 +233,12 @@ def _samples(images, found: Scored, shape, how: Reading) -> list[Sample]:
         mine.sort(key=found.scores.__getitem__)
         for word, place in zip(SHOWN, (0, len(mine) // 2, -1), strict=True):
             picked.setdefault(mine[place], word)
-    read = read_in_parts([images[i] for i in picked], shape, reading=how, size=1)
     return [
         Sample(
-            f"{images[i].defect}/{images[i].path.name}: score {found.scores[i]:.3g}, "
-            f"the {word} of its type",
+            f"{test.names[i]}: score {found.scores[i]:.3g}, the {word} of its type",
             one.images[0],
             one.masks[0],
             np.array(found.maps[i]),
         )
-        for (i, word), one in zip(picked.items(), read, strict=True)
+        for (i, word), one in zip(picked.items(), test.read([*picked], 1), strict=True)
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from anojax.config import compare, read_yaml, to_dict
-from anojax.data.manifest import CONFIG, FINISHED, planned_files
+from anojax.data.manifest import CONFIG, FINISHED, is_bare, planned_files
 from anojax.errors import RunError
 from anojax.synthesis.config import from_request
 
@@ -22,8 +22,7 @@ def state_of(run: Path, resolved: dict[str, Any], overwrite: bool) -> str:
     """
     if run.exists() and not run.is_dir():
         raise RunError(f"--output {run} is a file; give a folder")
-    visible = run.is_dir() and any(not p.name.startswith(".") for p in run.iterdir())
-    if not visible:
+    if is_bare(run):
         return "new"
     if not (run / CONFIG).exists():
         raise RunError(

@@ -201,7 +201,7 @@ def _untrained(method: str) -> str:
     data = "exemplars" if tasks.get(method).learns_from_exemplars else "input"
     return (
         f"{method} synthesizes with what it has learned: train it first "
-        f"(anojax train configs/train/{method}.yaml --{data} DIR --output RUN)"
+        f"(anojax train {method} --{data} DIR --output RUN)"
     )
 
 

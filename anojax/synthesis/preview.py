@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from anojax.data.files import make_folder
 from anojax.data.pipeline import synthesize as make_images
 from anojax.environment import start_devices
@@ -21,10 +23,15 @@ EXAMPLES = 16
 class Preview:
     """What is on a sheet."""
 
-    sheet: Path
+    path: Path
+    """The sheet."""
     examples: int
     left_out: list[str]
     """Why an example could not be made, one sentence each."""
+
+    def _repr_png_(self) -> bytes:
+        image = Image.open(self.path)
+        return sheet.as_bytes(image)
 
 
 def preview_run(

@@ -14,7 +14,7 @@ from anojax.builders import make_synthesizer, make_task
 from anojax.config import compare, digest, read_yaml, to_dict, to_yaml
 from anojax.core import Synthesizer, settings
 from anojax.data.files import atomic_write, make_folder
-from anojax.data.manifest import CONFIG
+from anojax.data.manifest import CONFIG, is_bare
 from anojax.environment import connect, start_devices, versions
 from anojax.errors import RunError, SettingError
 from anojax.task import Task
@@ -183,7 +183,7 @@ def check_folder(folder: Path, resolved: dict[str, Any]) -> None:
     Raises:
       RunError: it holds something else.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    if is_bare(folder):
         return
     if not (folder / CONFIG).exists():
         raise RunError(

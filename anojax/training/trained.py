@@ -42,9 +42,22 @@ class Trained:
     folder: Path
     config: TrainConfig
     task: Task
-    detector: Detector
+    detector: Detector | None
+    """``None``: the method trains no detector."""
     variables: PyTree
     """Nested dictionaries of host arrays."""
+    step: int
+    """Updates that it took."""
+
+    def __repr__(self) -> str:
+        return f"Trained({self.task.name!r}, {str(self.folder)!r}, step {self.step})"
+
+    def check_detects(self) -> None:
+        """Raise `SettingError` if there is no detector."""
+        if self.detector is None:
+            raise SettingError(
+                f"{self.task.name} trains no detector; there is nothing to score"
+            )
 
     def check_fits(self, shape: tuple[int, int, int]) -> None:
         """Raise unless the detector takes images of that height, width and channels.
@@ -52,9 +65,10 @@ class Trained:
         Nothing is computed: only shapes are followed through the networks.
 
         Raises:
-          AnojaxError: the networks refuse the size, or the model has other arrays than
-            the settings of the run ask for.
+          AnojaxError: there is no detector, the networks refuse the size, or the model
+            has other arrays than the settings of the run ask for.
         """
+        self.check_detects()
         image = jax.ShapeDtypeStruct(shape, np.float32)
         kind = "gray" if shape[2] == 1 else "colored"
         what = f"{kind} images of {shape[0]} x {shape[1]} pixels"
@@ -82,19 +96,15 @@ def load_trained(folder: str | Path) -> Trained:
     Raises:
       RunError: the folder is missing, or holds no finished training run.
       CheckpointError: the model is half-written, damaged or of another method.
-      SettingError: the method has no detector.
     """
     run = load_run(folder)
     config = run.config
     synth = make_synthesizer(config.method, config.settings)
     # Steps belong to the schedule of training; no detector depends on them.
     task = make_task(tasks.get(config.method, config.stage), synth, 1, config.task)
-    detector = task.detector()
-    if detector is None:
-        raise SettingError(f"{task.name} trains no detector; there is nothing to score")
-    variables, _ = load_variables(run.model, method=task.name)
+    variables, record = load_variables(run.model, method=task.name)
     variables = _with_frozen(variables, task)
-    return Trained(run.folder, config, task, detector, variables)
+    return Trained(run.folder, config, task, task.detector(), variables, record.step)
 
 
 def _with_frozen(variables: PyTree, task: Task) -> PyTree:

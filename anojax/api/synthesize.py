@@ -1,0 +1,197 @@
+"""`anojax.synthesize`, `anojax.preview`, `anojax.verify`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, overload
+
+from anojax.api.example import Example
+from anojax.api.load import SynthRun
+from anojax.api.request import Methods, synth_config
+from anojax.data.manifest import INPUTS
+from anojax.data.pipeline import Made
+from anojax.data.pipeline import synthesize as make_images
+from anojax.environment import start_devices, workers
+from anojax.errors import SettingError
+from anojax.synthesis.config import SynthConfig
+from anojax.synthesis.learned import load_parameters
+from anojax.synthesis.prepare import prepare
+from anojax.synthesis.preview import Preview, preview_run
+from anojax.synthesis.run import default_batch, write_run
+from anojax.synthesis.verify import Comparison, verify_run
+
+
+class Examples:
+    """The examples of a request, made while they are read, in the order of a run."""
+
+    def __init__(self, config: SynthConfig, batch_size, devices, files):
+        self._job = prepare(*load_parameters(config, devices))
+        self._batch_size, self._devices, self._files = batch_size, devices, files
+        self.left_out: list[str] = []
+        """Why an example could not be made, one sentence each; grows while reading."""
+
+    def __len__(self) -> int:
+        """How many there are at most."""
+        return self._job.plan.total
+
+    def __iter__(self) -> Iterator[Example]:
+        devices = start_devices(self._devices)
+        self._job.fill_banks()
+        self.left_out.clear()
+        plan = self._job.plan
+        made = make_images(
+            plan,
+            plan.jobs(),
+            batch_size=self._batch_size or default_batch(self._job, devices),
+            devices=devices,
+            readers=workers(),
+        )
+        waiting: dict[int, Made] = {}
+        following = 0
+        for one in made:
+            waiting[one.job.index] = one
+            while following in waiting:
+                ready = waiting.pop(following)
+                following += 1
+                if ready.reason is None:
+                    yield self._example(ready)
+                else:
+                    self.left_out.append(ready.reason)
+
+    def _example(self, made: Made) -> Example:
+        plan, job = self._job.plan, made.job
+        final = plan.final(made)
+        return Example(
+            plan.methods[job.method].name,
+            final.normal,
+            final.image,
+            final.mask,
+            str(plan.images[job.image]),
+            job.example_id,
+        )
+
+
+@overload
+def synthesize(
+    input: Any, methods: Methods, output: None = None, **options: Any
+) -> Examples: ...
+@overload
+def synthesize(
+    input: Any, methods: Methods, output: str | Path, **options: Any
+) -> SynthRun: ...
+def synthesize(
+    input,
+    methods,
+    output=None,
+    *,
+    batch_size: int | None = None,
+    devices: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **options,
+):
+    """Make images of defects with exact masks from images of good parts.
+
+    Args:
+      input: a folder of normal images or of a data set; or a list of arrays, uint8,
+        uint16 or float in [0, 1], H x W or H x W x C; or a `Dataset`.
+      methods: one or several names, or synthesizers with their settings.
+      output: folder of a run, as `anojax synth` writes it; a run that was interrupted
+        goes on. Without it, nothing is written, and examples are made as they are read.
+      batch_size: images at a time; the pixels do not depend on it.
+      devices: how many to use; all by default.
+      strict: with `output`, fail on an image that cannot be used.
+      overwrite: with `output`, replace the run that is there.
+      quiet: print nothing.
+      options: every other option of `anojax synth`, by its name in `config.yaml`: size,
+        seed, per_image, count, severity, area, foreground, gray, settings and so on.
+        Foreground, region and textures may be arrays, too.
+
+    Returns:
+      With `output` a `SynthRun`, without it `Examples`: both give `Example`.
+
+    Raises:
+      AnojaxError: an option that does not exist (with the nearest match), or one that
+        cannot be met.
+
+    >>> import anojax, numpy as np
+    >>> parts = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    >>> for example in anojax.synthesize(list(parts), "cutpaste", size=32, quiet=True):
+    ...     print(example.method, example.image.shape, example.mask.max())
+    cutpaste (32, 32, 3) 255
+    cutpaste (32, 32, 3) 255
+    """
+    if output is None:
+        if strict or overwrite:
+            raise SettingError("strict and overwrite are about a run; give output")
+        # Kept by the examples for as long as they may be read.
+        files = TemporaryDirectory(prefix="anojax-")
+        config = synth_config(input, methods, options, Path(files.name))
+        return Examples(config, batch_size, devices, files)
+    folder = Path(output)
+    config = synth_config(input, methods, options, folder / INPUTS)
+    outcome = write_run(
+        config,
+        folder,
+        batch_size=batch_size,
+        devices=devices,
+        strict=strict,
+        overwrite=overwrite,
+        quiet=quiet,
+        note=_say(quiet),
+    )
+    return SynthRun(outcome.folder, outcome.facts)
+
+
+def preview(
+    input: Any,
+    methods: Methods,
+    output: str | Path = "sheet.png",
+    *,
+    batch_size: int | None = None,
+    devices: int | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Preview:
+    """Make 16 of the images that `synthesize` would make, and show them on one sheet.
+
+    Args:
+      input: as for `synthesize`.
+      methods: as for `synthesize`.
+      output: the sheet, .png or .jpg.
+      batch_size: images at a time.
+      devices: how many to use; all by default.
+      quiet: print nothing.
+      options: as for `synthesize`.
+
+    Raises:
+      AnojaxError: as for `synthesize`.
+    """
+    with TemporaryDirectory(prefix="anojax-") as files:
+        config = synth_config(input, methods, options, Path(files))
+        return preview_run(
+            config,
+            Path(output),
+            batch_size=batch_size,
+            devices=devices,
+            note=_say(quiet),
+        )
+
+
+def verify(run: str | Path | SynthRun, **options: Any) -> Comparison:
+    """Make the images of a finished run again and compare them with its files.
+
+    Args:
+      run: the run, or its folder.
+      options: see `anojax.synthesis.verify.verify_run`: row, input, checkpoint,
+        batch_size, devices, note.
+
+    Raises:
+      RunError: the folder holds no finished run, or its images are others now.
+    """
+    return verify_run(run.folder if isinstance(run, SynthRun) else Path(run), **options)
+
+
+def _say(quiet: bool):
+    return (lambda text: None) if quiet else lambda text: print(text, flush=True)
