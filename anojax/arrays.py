@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from anojax.errors import DataError
+from anojax.pixels import in_unit_range
 from anojax.random import example_key, method_key
 from anojax.types import Inputs
 
@@ -75,7 +76,7 @@ def as_plane(value: Any, what: str, *, lead: int = 0, mask: bool = False) -> Any
             raise DataError(f"{what} is {kind}; give bool, uint8 or float, 0 elsewhere")
         return value if kind == np.float32 else (value > 0).astype(np.float32)
     if kind == np.uint8:
-        return value if keep else jnp.asarray(value, jnp.float32) * np.float32(1 / 255)
+        return value if keep else in_unit_range(jnp.asarray(value))
     if not _float(kind):
         raise DataError(f"{what} is {kind}; give uint8, or floats from 0 to 1")
     _check_range(value, what)

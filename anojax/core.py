@@ -18,7 +18,7 @@ from anojax.errors import (
     UnsupportedInput,
     did_you_mean,
 )
-from anojax.fields import check_fields, hp
+from anojax.fields import check_fields, check_names, hp
 from anojax.types import Controls, Inputs, PyTree, Synthesis
 
 __all__ = [
@@ -115,13 +115,7 @@ class Synthesizer(abc.ABC):
     card: ClassVar[Card]
 
     def __new__(cls, *args, **settings):
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in settings:
-            if name not in known:
-                owner = method_of(cls.__module__)
-                raise UnknownName(
-                    f"{owner} has no setting '{name}'{did_you_mean(name, known)}"
-                )
+        check_names(method_of(cls.__module__), cls, settings)
         return super().__new__(cls)
 
     def __post_init__(self):

@@ -7,10 +7,11 @@ and the catalog are derived from them.
 import dataclasses
 import types
 import typing
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, get_args, get_origin
 
-from anojax.errors import SettingError
+from anojax.errors import SettingError, UnknownName, did_you_mean
 
 
 def hp(
@@ -62,6 +63,24 @@ def field_types(cls: type) -> dict[str, Any]:
 def _field_types(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def check_names(owner: str, cls: type, given: Iterable[str]) -> None:
+    """Raise `UnknownName` for what is no field of a dataclass, with the nearest match.
+
+    For its ``__new__``: a misspelt name would else be a bare `TypeError` of Python.
+
+    Args:
+      owner: whose settings they are, for the message.
+      cls: the dataclass.
+      given: names of keyword arguments.
+    """
+    known = {field.name for field in dataclasses.fields(cls)}
+    for name in given:
+        if name not in known:
+            raise UnknownName(
+                f"{owner} has no setting '{name}'{did_you_mean(name, known)}"
+            )
 
 
 def check_fields(owner: str, instance: Any, *, but: tuple[str, ...] = ()) -> None:

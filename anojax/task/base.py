@@ -14,7 +14,7 @@ from anojax.component import Component
 from anojax.core import Synthesizer, method_of
 from anojax.detector import Detector
 from anojax.errors import AnojaxError
-from anojax.fields import check_fields, hp
+from anojax.fields import check_fields, check_names, hp
 from anojax.pixels import in_unit_range
 from anojax.random import example_key, stream
 from anojax.task.state import Examples, Metrics, Reduce, TrainState
@@ -56,6 +56,10 @@ class Task(abc.ABC):
     """Whether precomputed anomalies can stand for those of the step."""
     synth: Synthesizer
     steps: int = hp(1000, "updates in the whole run; schedules follow it", low=1)
+
+    def __new__(cls, *args, **settings):
+        check_names(method_of(cls.__module__), cls, settings)
+        return super().__new__(cls)
 
     def __post_init__(self):
         check_fields(self.name, self)
