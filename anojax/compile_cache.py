@@ -6,8 +6,12 @@ variables ``JAX_COMPILATION_CACHE_DIR`` and ``JAX_ENABLE_COMPILATION_CACHE``, an
 `jax.config`. ``anojax env`` tells where the programs lie.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import jax
 import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
 
 MIN_SECONDS = 0.5
 """Programs that compile faster are not kept."""
@@ -32,7 +36,7 @@ def keep_programs() -> str | None:
         return None
     folder = jax.config.jax_compilation_cache_dir
     if folder is None:
-        folder = str(platformdirs.user_cache_path("anojax") / "jax")
+        folder = str(platformdirs.user_cache_path("anojax") / "programs")
         settings = {
             "jax_compilation_cache_dir": folder,
             "jax_compilation_cache_max_size": MAX_BYTES,
@@ -50,3 +54,17 @@ _JAX_DEFAULTS = {
     "jax_compilation_cache_max_size": -1,
     "jax_persistent_cache_min_compile_time_secs": 1.0,
 }
+
+
+@contextmanager
+def compiling_afresh() -> Iterator[None]:
+    """Compile everything in the block, as if no program had been kept: to time it."""
+    before = jax.config.jax_enable_compilation_cache
+    # JAX looks at the setting once, unless it is told to look again.
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()

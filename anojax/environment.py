@@ -27,6 +27,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def host_bytes() -> int | None:
+    """Memory of the machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def workers() -> int:
     """Threads that read, and threads that write: decoding, packing and hashing leave
     the interpreter to the others, so one for each core keeps it busy."""

@@ -6,8 +6,9 @@ import sys
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-from anojax.compile_cache import MAX_BYTES, keep_programs
+from anojax.compile_cache import MAX_BYTES, compiling_afresh, keep_programs
 
 NAMES = (
     "jax_enable_compilation_cache",
@@ -30,10 +31,10 @@ def undecided():
 
 def test_the_users_cache_folder(undecided, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert keep_programs() == str(tmp_path / "anojax" / "jax")
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "anojax" / "jax")
+    assert keep_programs() == str(tmp_path / "anojax" / "programs")
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "anojax" / "programs")
     assert jax.config.jax_compilation_cache_max_size == MAX_BYTES
-    assert keep_programs() == str(tmp_path / "anojax" / "jax")
+    assert keep_programs() == str(tmp_path / "anojax" / "programs")
 
 
 def test_explicit_decisions_win(undecided, tmp_path):
@@ -52,6 +53,33 @@ def test_switched_off(undecided):
     jax.config.update("jax_enable_compilation_cache", False)
     assert keep_programs() is None
     assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_timing_compiles_what_is_kept(undecided, tmp_path):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    hits = []
+
+    def listen(event, **_):
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    def compile():
+        jax.clear_caches()
+        hits.clear()
+        jax.jit(lambda x: 3 * x + 1).lower(1.0).compile()
+        return len(hits)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        assert compile() == 0 and compile() == 1
+        with compiling_afresh():
+            assert compile() == 0
+        assert compile() == 1
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+        compilation_cache.reset_cache()
 
 
 PROGRAM = """
@@ -76,5 +104,5 @@ def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
         return int(done.stdout)
 
     first, second = hits(), hits()
-    kept = list((tmp_path / "anojax" / "jax").glob("*-cache"))
+    kept = list((tmp_path / "anojax" / "programs").glob("*-cache"))
     assert first == 0 and second == len(kept) > 0

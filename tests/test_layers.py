@@ -50,8 +50,6 @@ LEVELS = {
 }
 # What the modules of the command line may share among each other.
 CLI_SHARED = {"cli.arguments"}
-# Not taken apart yet.
-CLI_WORKS = {"cli.bench"}
 # What does the work of a command; the command line only calls it and prints.
 WORKS = {"jax", "numpy", "PIL", "flax", "optax", "orbax", "grain", "concurrent"}
 # Levels 0-4 do no file I/O and know no image library.
@@ -159,7 +157,7 @@ def test_commands_parse_and_print(module):
     edges = graph()[module]
     others = {m for m in edges if m.startswith("cli")} - CLI_SHARED
     assert not others, f"{module} reaches into {others}"
-    for name in imports(modules()[module]) if module not in CLI_WORKS else ():
+    for name in imports(modules()[module]):
         assert name.split(".")[0] not in WORKS, f"{module} works with {name}"
 
 

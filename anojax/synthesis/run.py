@@ -25,7 +25,7 @@ from anojax.data.shard import TfdsSink
 from anojax.data.write import MvtecSink, Output, Sink, drain
 from anojax.device_memory import images_at_a_time
 from anojax.environment import start_devices, workers
-from anojax.errors import RunError
+from anojax.errors import RunError, SettingError
 from anojax.progress import bar
 from anojax.report import html, sheet
 from anojax.synthesis.config import SynthConfig
@@ -84,7 +84,10 @@ def write_run(
     note(describe(job))
     note(f"output      {folder} ({config.format})")
     found = start_devices(devices)
-    batch_size = batch_size or default_batch(job, found)
+    if batch_size is None:
+        batch_size = default_batch(job, found)
+    elif batch_size < 1:
+        raise SettingError(f"--batch-size is {batch_size}; give at least 1")
     kind = f"{len(found)} x {found[0].device_kind}"
     note(f"batch       {batch_size} images at a time on {kind}")
     job.fill_banks()
