@@ -123,11 +123,10 @@ def _trained(
     found = below(root / "train" / normal)
     images, masks = tested_in(root / test, root / (truth or "ground_truth"), normal)
     foreground = root / "foreground"
-    others = [below(root / test)]
-    held = len(listing(root / "validation"))
-    left_out = merged([found, *others])
-    if held:
-        left_out["images under validation"] = held
+    left_out = merged([found, below(root / test)])
+    used = {*found.images, *masks, *listing(foreground), *(one.path for one in images)}
+    if others := sum(path not in used for path in listing(root)):
+        left_out["images in other folders, such as validation"] = others
     return Source(
         category=root.name,
         paths=found.images,
@@ -171,6 +170,28 @@ def loco(folder: Path) -> Source | None:
 def _all_classes(test: Sequence[TestImage]) -> tuple[TestImage, ...]:
     """For masks with numbers of types, all of which are defects."""
     return tuple(dataclasses.replace(one, mask_classes="nonzero") for one in test)
+
+
+def mvtec3d(folder: Path) -> Source | None:
+    """MVTec 3D-AD: ``train/good/rgb`` and ``test/<defect>/{rgb,gt}``; the depth images
+    in ``xyz`` are left alone."""
+    root = _category(folder, "train", "good", "rgb")
+    if root is None:
+        return None
+    found = below(root / "train" / "good" / "rgb")
+    tests = folders_in(root / "test")
+    images = [
+        (path, GOOD if kind.name == "good" else kind.name)
+        for kind in tests
+        for path in listing(kind / "rgb")
+    ]
+    bad = (kind for kind in tests if kind.name != "good")
+    masks = tuple(m for kind in bad for m in listing(kind / "gt"))
+    test, _ = tested(images, root / "test", masks, root / "test")
+    left_out = dict(found.left_out)
+    if depths := len(listing(root / "train" / "good" / "xyz")):
+        left_out["depth images"] = depths
+    return Source(root.name, found.images, "mvtec3d", root, test, masks, None, left_out)
 
 
 def btad(folder: Path) -> Source | None:
@@ -265,15 +286,20 @@ def magnetic_tile(folder: Path) -> Source | None:
 def dagm(folder: Path) -> Source | None:
     """DAGM 2007: ``<Class>/{Train,Test}/x.PNG``; those with a file
     ``Label/x_label.PNG`` beside them have a defect, the others are good."""
-    root = _category(folder, "Train", "Label")
-    if root is None:
+    inside = folder.name.lower() == "train"
+    root = folder.parent if inside else folder
+    if not _labels(_inner(root, "train"))[0]:
         return None
-    found = below(root / "Train", deep=False)
-    marked = pair(found.images, root / "Train", *_labels(root / "Train")).of
+    train, tests = _inner(root, "train"), _inner(root, "test")
+    labels = _labels(train)
+    if any(not path.stem.lower().endswith("_label") for path in labels[0]):
+        return None
+    found = below(train, deep=False)
+    marked = pair(found.images, train, *labels).of
     good = tuple(path for path in found.images if path not in marked)
-    here = listing(root / "Test", deep=False)
-    labels = _labels(root / "Test")
-    pairs = pair(here, root / "Test", *labels)
+    here = listing(tests, deep=False)
+    labels = _labels(tests)
+    pairs = pair(here, tests, *labels)
     test = [
         TestImage(p, "defect", pairs.of[p][0])
         if p in pairs.of
@@ -289,12 +315,20 @@ def dagm(folder: Path) -> Source | None:
 
 
 def _labels(split: Path) -> tuple[list[Path], Path]:
-    return listing(split / "Label"), split / "Label"
+    folder = _inner(split, "label")
+    return listing(folder), folder
+
+
+def _inner(folder: Path, name: str) -> Path:
+    """The folder of that name in any case; as it is written where there is none."""
+    every = folders_in(folder)
+    return next((p for p in every if p.name.lower() == name), folder / name)
 
 
 # In the order in which they are tried.
 PUBLISHED: dict[str, Callable[[Path], Source | None]] = {
     "mvtec2": mvtec2,
+    "mvtec3d": mvtec3d,
     "loco": loco,
     "mvtec": mvtec,
     "btad": btad,

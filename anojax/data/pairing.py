@@ -1,7 +1,8 @@
 """Which mask belongs to which image: masks, regions, foregrounds and ground truth alike.
 
 By the path below the two folders first: ``cam1/0001.png`` belongs to ``cam1/0001.png``.
-Where one path has more folders than the other, the last ones count. Then by the name
+Where one path has more folders than the other, the last ones count; folders such as
+``images`` and ``masks`` do not, where nothing fits with them. Then by the name
 alone, if that can mean only one file and its folder is not that of other images. The
 name is that of the image, or has one of the endings in `roles`. Two candidates are an
 error that names both; masks that carry a number, or lie in a folder that is named as
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anojax.data.roles import mask_stems
+from anojax.data.roles import is_container, mask_stems
 from anojax.errors import DataError
 
 
@@ -126,22 +127,39 @@ def _candidates(mask: Path, root: Path, stems: Mapping, several: bool):
 def _best(image: Path, root: Path, by_stem, folders, twins: int) -> tuple[Path, ...]:
     """The masks that fit an image best."""
     parents = _parents(image, root)
-    near: dict[int, list[_Candidate]] = defaultdict(list)
-    for one in by_stem.get(image.stem.casefold(), ()):
-        shared = _shared(parents, one.parents)
-        if shared == min(len(parents), len(one.parents)):
-            near[shared].append(one)
-        elif twins == 1 and one.parents[-1:] not in folders - {parents[-1:]}:
-            near[-1].append(one)  # by the name alone
-    if not near:
-        return ()
-    best = near[max(near)]
+    every = by_stem.get(image.stem.casefold(), ())
+    best = (
+        _nearest(parents, [(one, one.parents) for one in every])
+        # train/images/0.png and train/masks/0.png
+        or _nearest(_bare(parents), [(one, _bare(one.parents)) for one in every])
+        # By the name alone, where it is that of one image and the folder not another's.
+        or [
+            one
+            for one in every
+            if twins == 1 and one.parents[-1:] not in folders - {parents[-1:]}
+        ]
+    )
     if len(best) > 1 and not all(one.several for one in best):
         raise DataError(
             f"{image} has two masks, {best[0].mask} and {best[1].mask}; leave one of "
             "them there"
         )
     return tuple(one.mask for one in best)
+
+
+def _nearest(parents: tuple[str, ...], every) -> list[_Candidate]:
+    """Those whose path fits: the whole of the shorter one, and the most folders."""
+    fitting = defaultdict(list)
+    for one, others in every:
+        shared = _shared(parents, others)
+        if shared == min(len(parents), len(others)):
+            fitting[shared].append(one)
+    return fitting[max(fitting)] if fitting else []
+
+
+def _bare(parents: tuple[str, ...]) -> tuple[str, ...]:
+    """Without folders whose names say only that they hold images or masks."""
+    return tuple(name for name in parents if not is_container(name))
 
 
 def _parents(path: Path, root: Path) -> tuple[str, ...]:

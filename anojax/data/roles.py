@@ -25,7 +25,8 @@ _WORDS: dict[Role, frozenset[str]] = {
         "defected def anomaly anomalies anomalous anomal abnormal abnormals fail failed "
         "failure faulty fault faults reject rejects rejected scrap damaged broken nio "
         "n_i_o schlecht fehler ausschuss incorrect logical_anomalies "
-        "structural_anomalies 不良 不良品 ng品 异常 異常 缺陷".split()
+        "structural_anomalies scratch scratches crack cracks hole holes dent dents stain "
+        "stains contamination blowhole corrosion rust 不良 不良品 ng品 异常 異常 缺陷".split()
     ),
     "mask": frozenset(
         "mask masks label labels ground_truth groundtruth ground_truths gt gts "
@@ -40,10 +41,19 @@ _WORDS: dict[Role, frozenset[str]] = {
     ),
     "validation": frozenset("val valid validation validate dev".split()),
 }
+# Folders that hold the images beside one of masks.
+_IMAGES = frozenset(
+    "image images img imgs rgb picture pictures photo photos jpegimages input inputs "
+    "raw original originals".split()
+)
 # The words that count inside a longer name, as in "ok_parts"; "io_module" says nothing.
 _INSIDE: dict[Role, frozenset[str]] = {
     "mask": _WORDS["mask"],
-    "anomalous": _WORDS["anomalous"] - {"ko", "nio", "incorrect"},
+    "anomalous": frozenset(
+        "bad ng nok defect defects defective defectives defected def anomaly anomalies "
+        "anomalous anomal abnormal abnormals fail failed faulty fault faults reject "
+        "rejects rejected scrap damaged schlecht fehler ausschuss 不良品 缺陷".split()
+    ),
     "normal": frozenset("good ok okay normal".split()),
 }
 # Turn the word that follows into its contrary: nothing certain can be said.
@@ -65,8 +75,8 @@ _BEGINNING = re.compile(
     rf"(?:{'|'.join(ENDINGS)})[ _.\-](?P<stem>.+)", re.IGNORECASE | re.DOTALL
 )
 _IMAGE_ENDING = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp)", re.IGNORECASE)
-# Tables and texts that may say which images are normal.
-_TABLES = (".csv", ".tsv", ".json", ".txt", ".xml", ".xlsx", ".yaml", ".yml")
+LABEL_FILES = (".csv", ".tsv", ".json", ".txt", ".xml", ".xlsx", ".yaml", ".yml")
+"""Endings of tables and texts that may say which images are normal."""
 _TABLE_WORDS = frozenset(
     "label labels annotation annotations groundtruth gt split splits defects classes "
     "anomalies".split()
@@ -93,6 +103,11 @@ def role_of(name: str, *, whole: bool = False) -> Role | None:
     return None
 
 
+def is_container(name: str) -> bool:
+    """Whether a folder's name says no more than that images or masks are in it."""
+    return name.casefold() in _IMAGES or role_of(name, whole=True) == "mask"
+
+
 def says_anomalous(name: str) -> bool:
     """Whether a file's name holds a word such as ``NG`` beside others."""
     pieces = re.split(r"[\s_\-.()]+", name.casefold())
@@ -106,7 +121,7 @@ def says_anomalous(name: str) -> bool:
 def is_label_table(path: Path) -> bool:
     """Whether a file may be a table of labels."""
     pieces = set(re.split(r"[\s_\-.]+", path.stem.casefold()))
-    return path.suffix.lower() in _TABLES and bool(_TABLE_WORDS & pieces)
+    return path.suffix.lower() in LABEL_FILES and bool(_TABLE_WORDS & pieces)
 
 
 def mask_stems(name: str) -> dict[str, bool]:

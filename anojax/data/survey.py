@@ -19,8 +19,10 @@ from anojax.data.layouts import GOOD, Source, TestImage, tested
 from anojax.data.masks import Classes, is_binary, mask_of
 from anojax.data.pairing import Pairs, pair
 from anojax.data.roles import (
+    LABEL_FILES,
     Role,
     ends_as_mask,
+    is_container,
     is_label_table,
     mask_stems,
     role_of,
@@ -169,7 +171,7 @@ def _kind(seen: Survey, path: Path) -> tuple[str | None, str | None]:
             return "normal", split
         if roles[place] == "anomalous":
             # NG/scratch is of type scratch, NG alone of type NG.
-            inner = names[place + 1 :]
+            inner = [n for n in names[place + 1 :] if not is_container(n)]
             return (inner[0] if inner else names[place]), split
     for place, name in enumerate(names):
         above = seen.root.joinpath(*names[:place])
@@ -235,8 +237,8 @@ def _check_masks(seen: Survey, pairs: Pairs, marked: dict, asked: bool) -> None:
     if full == len(seen.images):
         raise DataError(
             f"{seen.root} holds no normal image: each of its {full} images has a mask "
-            "that marks something; give a folder of normal images, or take these with "
-            "--layout plain"
+            "that marks something; give a folder of normal images, or say with "
+            "--normal GLOB which of these are"
         )
     if bare and not asked:
         raise seen.unsure(
@@ -276,6 +278,12 @@ def _by_place(seen: Survey) -> str | None:
     if own in ("anomalous", "mask", "test"):
         return f"the folder is called '{seen.root.name}'"
     above = seen.root.parent
+    if is_container(seen.root.name) and (
+        beside := next(
+            (p for p in folders_in(above) if role_of(p.name) == "mask"), None
+        )
+    ):
+        return f"masks lie beside it, in {beside}"
     outer = role_of(above.name, whole=True)
     if outer == "mask" or (outer == "anomalous" and _holds_good(above.parent)):
         return f"it lies in a folder called '{above.name}'"
@@ -309,12 +317,16 @@ def _by_names(seen: Survey) -> str | None:
 def _by_tables(seen: Survey) -> str | None:
     stems = {p.with_suffix("") for p in seen.found.images}
     for path in seen.found.others:
-        if is_label_table(path):
-            return f"{path.relative_to(seen.root)} may say which"
+        inner = path.relative_to(seen.root)
+        if is_label_table(path) or any(
+            path.suffix.lower() in LABEL_FILES and role_of(name) == "mask"
+            for name in inner.parts[:-1]
+        ):
+            return f"{inner} may say which"
         if path.suffix.lower() in (".txt", ".xml", ".json") and (
             path.with_suffix("") in stems
         ):
-            return f"{path.relative_to(seen.root)} may mark a defect in its image"
+            return f"{inner} may mark a defect in its image"
     return None
 
 

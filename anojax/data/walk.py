@@ -19,7 +19,7 @@ from anojax.data.roles import EXTENSIONS
 THUMBNAILS = frozenset(
     "@eadir @tmp #recycle #snapshot __macosx thumbs thumbnails thumbnail thumb _thumbs "
     "_thumbnails $recycle.bin lost+found cachedimages".split()
-)
+) | {"system volume information"}
 # What anojax leaves in its folders: all the files of one group.
 _RUN_MARKS = (
     (".anojax",),

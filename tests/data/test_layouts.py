@@ -81,7 +81,7 @@ def test_mvtec_2(fake, tmp_path):
     bad = [t for t in source.test if t.defect == "bad"]
     assert len(bad) == 6 and len(source.test) == 12
     assert all(t.mask.stem == f"{t.path.stem}_mask" for t in bad)
-    assert source.left_out == {"images under validation": 6}
+    assert source.left_out == {"images in other folders, such as validation": 12}
     assert discover(base / "train" / "good").layout == "mvtec2"
 
 

@@ -120,3 +120,13 @@ def test_masks_among_the_images(fake, tmp_path):
     path = fake.save(tmp_path / "0.png", fake.mask())
     with pytest.raises(DataError, match="both an image and its region mask"):
         mask_files(tmp_path, [path], tmp_path, "region")
+
+
+def test_folders_of_images_and_of_masks_do_not_count():
+    images = [f"{split}/images/{i}.png" for split in ("train", "test") for i in "01"]
+    masks = [name.replace("images", "masks") for name in images]
+    of, orphans = pairs(images, masks)
+    assert of == {i: (m,) for i, m in zip(images, masks, strict=True)} and not orphans
+    # Unless they are types of defects themselves.
+    names = ["label/0.png", "print/0.png"]
+    assert pairs(names, names)[0] == {name: (name,) for name in names}

@@ -70,13 +70,13 @@ def test_a_tree_with_splits_in_any_case_and_masks(put):
 
 
 def test_folders_beside_a_good_one_are_types_of_defects(put):
-    root = put("test/good/1.png", "test/scratch/2.png", "test/dent/3.png")
+    root = put("test/good/1.png", "test/dull/2.png", "test/loose/3.png")
     assert names(discover(root)) == ["test/good/1.png"]
-    assert [t.defect for t in discover(root / "test").test] == ["dent", "scratch"]
+    assert [t.defect for t in discover(root / "test").test] == ["dull", "loose"]
     with pytest.raises(
         DataError, match=r"not certain: it lies beside .*--layout plain"
     ):
-        discover(root / "test" / "scratch")
+        discover(root / "test" / "dull")
 
 
 def test_several_trees_are_several_categories(put):
@@ -152,6 +152,9 @@ UNCERTAIN = {
     "masks alone": ["1.png", "2.png", "!7_mask.png"],
     "named as bad": ["part_1_OK.png", "part_2_NG.png"],
     "two values": ["1.png", "2.png", "3.png", "!1x.png"],
+    "types of defects": ["crack/1.png", "hole/2.png"],
+    "YOLO": ["images/train/1.png", "labels/train/1.txt"],
+    "COCO": ["images/1.png", "annotations/instances.json"],
     "a table": ["1.png", "2.png", "labels.csv"],
     "a text for an image": ["1.png", "2.png", "1.txt"],
 }
@@ -163,6 +166,7 @@ def test_uncertain_folders_stop_with_one_sentence(put, kind):
     root = put(*(n for n in listed if n.endswith(".png")))
     for name in listed:
         if not name.endswith(".png"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text("x")
     with pytest.raises(DataError, match="is not certain: ") as caught:
         discover(root)
@@ -327,3 +331,38 @@ def test_a_folder_whose_name_is_not_utf8(put):
     os.rename(put("1.png"), root)
     with pytest.raises(DataError, match=r"\\udce9' is not UTF-8; rename it"):
         discover(os.fsdecode(root))
+
+
+def test_images_and_masks_in_splits(put):
+    root = put(
+        "train/images/1.png", "?train/masks/1.png", "train/images/2.png",
+        "!train/masks/2.png", "test/images/1.png", "!test/masks/1.png",
+    )  # fmt: skip
+    source = discover(root)
+    assert names(source) == ["train/images/1.png"]
+    assert types(source) == [("defect", "1.png", "1.png")]
+    with pytest.raises(DataError, match="masks lie beside it, in .*masks"):
+        discover(root / "train" / "images")
+
+
+def test_foreground_masks_beside_images_are_no_defects(put):
+    root = put("a.jpg", "b.jpg", "!a_mask.png", "!b_mask.png")
+    with pytest.raises(DataError, match="no normal image: .*--normal GLOB"):
+        discover(root)
+    assert names(discover(root, normal=("*.jpg",))) == ["a.jpg", "b.jpg"]
+
+
+def test_mvtec_3d(put):
+    root = put(
+        "train/good/rgb/0.png", "test/good/rgb/0.png", "?test/good/gt/0.png",
+        "test/hole/rgb/0.png", "!test/hole/gt/0.png",
+    )  # fmt: skip
+    xyz = np.zeros((24, 24), np.float32)
+    (root / "train/good/xyz").mkdir()
+    Image.fromarray(xyz).save(root / "train/good/xyz/0.tiff")
+    source = discover(root)
+    assert (source.layout, names(source)) == ("mvtec3d", ["train/good/rgb/0.png"])
+    assert types(source) == [("good", "0.png", None), ("hole", "0.png", "0.png")]
+    assert source.test[1].mask == root / "test/hole/gt/0.png"
+    assert source.left_out == {"depth images": 1}
+    assert len(find_test_images(root)) == 2
