@@ -26,8 +26,8 @@ def find_config(name: str | Path) -> Path:
       AnojaxError: there is neither (with the nearest match).
     """
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    if path.exists() and not path.is_dir():
+        return path  # what is no regular file is refused when it is read
     if path.suffix or len(path.parts) > 1:
         raise AnojaxError(f"cannot read {path}: there is no such file")
     known = configs()

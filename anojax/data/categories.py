@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from anojax.data.opening import read_json
 from anojax.errors import DataError
 
 FILE = "categories.json"
@@ -53,5 +54,5 @@ def listed_in(run: Path) -> Categories | None:
     """What the network of a run tells apart; ``None``: nothing."""
     if not (run / FILE).is_file():
         return None
-    values = json.loads((run / FILE).read_text())
+    values = read_json(run / FILE, "categories", "channels")
     return Categories(tuple(values["categories"]), values["channels"])

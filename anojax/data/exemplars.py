@@ -17,6 +17,7 @@ from jaxtyping import Int32, UInt8
 
 from anojax.data.layouts import GOOD, TestImage, listing, natural, tested
 from anojax.data.masks import Classes
+from anojax.data.opening import read_json
 from anojax.data.reading import AS_STORED, Reading, depth
 from anojax.data.testfolder import check_masks, expected_pairs, find_source
 from anojax.data.testset import read_test_image
@@ -190,8 +191,11 @@ def listed_in(run: Path) -> dict[str, str]:
     """What a run has learned from: hash of the file -> where it was; maybe nothing."""
     if not (run / FILE).is_file():
         return {}
-    rows = json.loads((run / FILE).read_text())["exemplars"]
-    return {row["sha256"]: row["picture"] for row in rows}
+    try:
+        rows = read_json(run / FILE, "exemplars")["exemplars"]
+        return {row["sha256"]: row["picture"] for row in rows}
+    except (KeyError, TypeError):
+        raise DataError(f"{run / FILE} is damaged; train the run again") from None
 
 
 def digest(path: Path) -> str:

@@ -4,10 +4,11 @@ A folder may hold pipes and devices under any name. Waiting for a pipe would han
 and reading a device would never end, so both are refused before they are opened.
 """
 
+import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from anojax.errors import DataError
 
@@ -66,6 +67,28 @@ def cannot_read(path: Path, error: Exception) -> DataError:
         return DataError(f"{path} may not be read; check its permissions")
     reason = getattr(error, "strerror", None) or error
     return DataError(f"{path} cannot be read ({reason}); check the path")
+
+
+def read_json(path: Path, *keys: str, limit: int = 2**26) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+      path: the file.
+      *keys: what it must have.
+      limit: most bytes that it may have.
+
+    Raises:
+      DataError: it cannot be read, is no JSON object, or lacks a key.
+    """
+    try:
+        values = json.loads(read_text(path, limit=limit))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}); make it again") from None
+    if not isinstance(values, dict) or any(key not in values for key in keys):
+        raise DataError(
+            f"{path} is damaged (it lacks {', '.join(keys)}); make it again"
+        )
+    return values
 
 
 def read_text(path: Path, *, limit: int = TEXT_BYTES) -> str:

@@ -282,3 +282,16 @@ def test_seeds_of_the_fuzz_are_whole(tmp_path):
 def test_a_vanished_file_is_said_to_be_gone(tmp_path):
     with pytest.raises(AnojaxError, match="does not exist"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"exemplars": [1]}', "[" * 9999]
+)
+def test_damaged_lists_of_a_run(tmp_path, text):
+    from anojax.data import categories, exemplars
+
+    for module in (exemplars, categories):
+        assert not module.listed_in(tmp_path)
+        (tmp_path / module.FILE).write_text(text)
+        with pytest.raises(DataError, match="is damaged"):
+            module.listed_in(tmp_path)
