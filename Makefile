@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format catalog clean
+.PHONY: demo test test-oldest test-newest lint format catalog clean
 
 demo: $(VENV)/.user
 	$(BIN)/anojax demo --output demo
@@ -14,6 +14,11 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright -p . --pythonpath $(BIN)/python --level error
+
+# For CI, a matrix of two: the oldest JAX that is supported, and the newest there is.
+test-oldest test-newest: test-%: .venv-%/.dev
+	.venv-$*/bin/python -m pytest -n auto
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -28,6 +33,14 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "anojax needs Python 3.11 or newer; run: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
+
+.venv-oldest/.dev: JAX := 'jax==0.10.0' 'jaxlib==0.10.0'
+.venv-newest/.dev: JAX := --upgrade jax jaxlib
+.venv-%/.dev: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv-$*/bin/python -m pip install --quiet $(JAX)
+	touch $@
 
 $(VENV)/.user: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .

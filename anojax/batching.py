@@ -113,7 +113,7 @@ class Batch:
     def traces(self) -> int:
         """How many programs these settings have been compiled into so far."""
         run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
-        return run._cache_size()
+        return run._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _strategy(self) -> Strategy:
         if self.strategy != "auto":

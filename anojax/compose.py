@@ -93,7 +93,7 @@ def within(synth: Synthesizer, box: tuple[float, float, float, float]) -> Synthe
         raise AnojaxError(
             f"within: box is {box}; give top < bottom and left < right from 0 to 1"
         )
-    return _Within(synth, tuple(map(float, box)))
+    return _Within(synth, (float(top), float(left), float(bottom), float(right)))
 
 
 def with_shape(base: Synthesizer, shape: Synthesizer) -> Synthesizer:

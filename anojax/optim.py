@@ -104,7 +104,9 @@ class Optimizer:
             parts.append(optax.scale_by_adam(b1, b2))
         if self.weight_decay and self.rule == "adamw":
             parts.append(decay)
-        parts.append(optax.scale_by_learning_rate(lambda i: self.rate(i, steps)))
+        parts.append(
+            optax.scale_by_learning_rate(lambda i: self.rate(jnp.asarray(i), steps))
+        )
         return _promoting(optax.chain(*parts))
 
 

@@ -132,8 +132,9 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(old)
     for name, value in new.items():
         inner = out.get(name)
-        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        out[name] = merged(inner, value) if both else value
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = merged(inner, value)
+        out[name] = value
     return out
 
 

@@ -91,4 +91,4 @@ def classifier_free(
 
 
 def _shaped(weight: Weight) -> Array | float:
-    return weight if isinstance(weight, float) else weight[:, None, None, None]
+    return weight if isinstance(weight, float | int) else weight[:, None, None, None]

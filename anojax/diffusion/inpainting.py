@@ -1,5 +1,7 @@
 """Repainting a part of an image with a network that knows only whole ones."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,10 +55,12 @@ def inpaint(
     Returns:
       Images that equal `image` bit for bit outside the mask.
     """
-    settings = dict(prediction=prediction, sampler=sampler, guide=guide)
+    settings: dict[str, Any] = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
         one = (v[None] for v in (keys, x, image, mask))
-        more = dict(schedule=schedule, resampling=resampling, start=start)
+        more: dict[str, Any] = dict(
+            schedule=schedule, resampling=resampling, start=start
+        )
         return inpaint(model, *one, **settings, **more)[0]
     plan = _plan(schedule, sampler, start, resampling or (1, 1))
 

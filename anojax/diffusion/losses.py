@@ -98,6 +98,7 @@ def hybrid_loss(
         )
     mse = simple_loss(output, x0, noise, t, schedule=schedule, prediction=prediction)
     mean, values = prediction.split(output.astype(jnp.float32), x0.shape[-1])
+    assert values is not None  # learned_range has them
     frozen = jnp.concatenate([lax.stop_gradient(mean), values], axis=-1)
     x = add_noise(x0, noise, t, schedule=schedule)
     vb = jnp.mean(

@@ -76,10 +76,12 @@ def sample(
       >>> clean.shape
       (2, 8, 8, 3)
     """
-    settings = dict(prediction=prediction, sampler=sampler, guide=guide)
+    settings: dict[str, Any] = dict(prediction=prediction, sampler=sampler, guide=guide)
     if x.ndim == 3:
         keys, strength = (None if v is None else v[None] for v in (keys, strength))
-        more = dict(schedule=schedule, strength=strength, start=start, stop=stop)
+        more: dict[str, Any] = dict(
+            schedule=schedule, strength=strength, start=start, stop=stop
+        )
         return sample(model, keys, x[None], **settings, **more)[0]
     _check(sampler, keys, strength)
     plan = rows(schedule, sampler, start, stop)
@@ -126,7 +128,7 @@ def advance(
         epsilon = epsilon - sigma * push
         x0 = x0 + sigma * sigma / alpha * push
     known = {"x": x, "x0": x0, "epsilon": epsilon, **last}
-    new = sum(k * known[name] for name, k in row["terms"].items())
+    new: Any = sum(k * known[name] for name, k in row["terms"].items())
     last = {name: known[name.removeprefix("last_")] for name in last}
     if sampler.kind not in ("ddpm", "ddim"):
         return new, last
@@ -180,7 +182,9 @@ def invert(
     if not 0 <= stop < sampler.steps:
         raise AnojaxError(f"stop is {stop}; steps go from 0 to {sampler.steps - 1}")
     if x0.ndim == 3:
-        kwargs = dict(schedule=schedule, prediction=prediction, sampler=sampler)
+        kwargs: dict[str, Any] = dict(
+            schedule=schedule, prediction=prediction, sampler=sampler
+        )
         return invert(model, x0[None], **kwargs, stop=stop)[0]
     plan = rows(schedule, sampler, stop)
     levels = at_timesteps(schedule, sampler.grid(schedule)[stop:])
@@ -192,7 +196,7 @@ def invert(
         return x0
 
     def body(x, row):
-        kwargs = dict(prediction=prediction, sampler=sampler)
+        kwargs: dict[str, Any] = dict(prediction=prediction, sampler=sampler)
         return advance(model, None, x, {}, row, **kwargs)[0], None
 
     return lax.scan(body, x0, jax.tree.map(jnp.asarray, plan))[0]
@@ -239,7 +243,8 @@ def start_from(
     """
     level = sampler.levels(schedule)[start]
     alpha, sigma = np.float32(np.sqrt(level)), np.float32(np.sqrt(1 - level))
-    return alpha * x0 + sigma * initial_noise(keys, x0.shape[-3:])
+    h, w, c = x0.shape[-3:]
+    return alpha * x0 + sigma * initial_noise(keys, (h, w, c))
 
 
 def _is_random(sampler: Sampler, strength: Array | None) -> bool:

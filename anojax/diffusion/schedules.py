@@ -255,7 +255,7 @@ def at_timesteps(schedule: Schedule, grid: Grid) -> Float64[np.ndarray, " n"]:
             f"the schedule has 0 to {len(known) - 1}"
         )
     if isinstance(grid[0], int):
-        return known[list(grid)]
+        return known[np.asarray(grid)]
     ratio = np.sqrt((1 - known) / known)
     return 1 / (1 + np.interp(grid, np.arange(len(known)), ratio) ** 2)
 

@@ -126,7 +126,7 @@ def evaluate(
         chosen[f"type {ALL}" if kind == ALL else kind] = np.flatnonzero(
             ~anomalous | mine
         )
-    rows, curves = [], None
+    rows, curves = [], ()
     for name, index in chosen.items():
         image = rank(scores[index], anomalous[index])
         pixel = Ranking(0, 0)

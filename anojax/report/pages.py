@@ -26,9 +26,10 @@ def render(template: str, **values: Any) -> str:
 
 def data_url(image: Image.Image | bytes) -> str:
     """An image as a link that holds it: a drawn one as JPEG, bytes are a PNG."""
-    kind, data = "png", image
     if isinstance(image, Image.Image):
         kind, data = "jpeg", as_bytes(image, "JPEG")
+    else:
+        kind, data = "png", image
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
