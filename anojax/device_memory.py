@@ -18,7 +18,7 @@ USABLE = 0.9
 
 @runtime_checkable
 class Device(Protocol):
-    """What is asked of a `jax.Device`."""
+    """What is requested of a `jax.Device`."""
 
     platform: str
 
@@ -27,7 +27,7 @@ class Device(Protocol):
 
 @runtime_checkable
 class Program(Protocol):
-    """What is asked of a `jax.stages.Compiled`."""
+    """What is requested of a `jax.stages.Compiled`."""
 
     def memory_analysis(self) -> Any: ...
 

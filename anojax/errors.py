@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class AnojaxError(ValueError):
-    """Any mistake in what was asked of anojax."""
+    """Any mistake in what was requested of anojax."""
 
 
 class UnknownName(AnojaxError):
@@ -33,7 +33,7 @@ class DataError(AnojaxError):
 
 
 class RunError(AnojaxError):
-    """A run folder that does not fit what is asked of it."""
+    """A run folder that does not fit what is requested of it."""
 
 
 class CheckpointError(AnojaxError):

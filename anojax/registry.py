@@ -144,7 +144,7 @@ def find(
     controls: str | Iterable[str] = (),
     license: str | None = None,
 ) -> tuple[str, ...]:
-    """Names of the methods whose cards fit everything that is asked.
+    """Names of the methods whose cards fit everything that is requested.
 
     Args:
       paradigm: as in `SURVEY`.

@@ -139,7 +139,7 @@ def rows(
     stop = sampler.steps if stop is None else stop
     if not 0 <= start <= stop <= sampler.steps:
         raise SettingError(
-            f"steps {start} to {stop} are asked for; the sampler has 0 to "
+            f"steps {start} to {stop} are requested; the sampler has 0 to "
             f"{sampler.steps}"
         )
     grid, levels = sampler.grid(schedule), sampler.levels(schedule)

@@ -120,7 +120,7 @@ def respace(kept: Float64[np.ndarray, " n"]) -> Tables:
     before = np.append(1.0, kept[:-1])
     beta = 1 - kept / before
     variance = beta * (1 - before) / (1 - kept)
-    # No variance is left at the first timestep, whose logarithm is asked for all the
+    # No variance is left at the first timestep, whose logarithm is requested all the
     # same; a process of one timestep has no second to lend its own.
     variance[0] = variance[1] if len(kept) > 1 else beta[0]
     columns = (

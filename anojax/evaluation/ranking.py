@@ -42,7 +42,7 @@ class Curve:
     recall: np.ndarray
     precision: np.ndarray
     overlap: np.ndarray
-    """Mean overlap of the regions; zeros where regions were not asked for."""
+    """Mean overlap of the regions; zeros where regions were not requested."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class PerlinShape(Layered):
     def shape(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Float[Array, "h w 1"]:
-        """The mask, where a defect may go and of the area that is asked for."""
+        """The mask, where a defect may go and of the area that is requested."""
         del params
         return perlin_shape(
             stream(key, "shape"),
@@ -53,7 +53,7 @@ class PerlinShape(Layered):
 def drawn_opacity(
     key: Key[Array, ""], inputs: Inputs, bounds: tuple[float, float]
 ) -> Array:
-    """The severity asked for, or a uniform draw from the stream ``"blend"``."""
+    """The severity requested, or a uniform draw from the stream ``"blend"``."""
     if inputs.controls.severity is not None:
         return inputs.controls.severity
     low, high = bounds

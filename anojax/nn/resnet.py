@@ -43,7 +43,7 @@ def imagenet_normalize(image: Float[Array, "*b h w c"]) -> Float[Array, "*b h w 
 
 
 class ResNet(Network):
-    """Residual network that returns the activations asked for, by name.
+    """Residual network that returns the activations requested, by name.
 
     ``layer1`` to ``layer4`` are the outputs of the four stages after their last ReLU,
     at strides 4, 8, 16 and 32; ``pooled`` is the mean over ``layer4``, ``logits`` the

@@ -94,17 +94,17 @@ def local_synthesis(
       label: class of the defect, 0 is reserved for normal.
       aux: drawn parameters to hand on.
     """
-    image, asked = inputs.image, inputs.controls.severity
+    image, requested = inputs.image, inputs.controls.severity
     where = allowed(inputs)
     inside = mask > 0.5 if where is None else (mask > 0.5) & (where > 0.5)
     if alpha is None:
         alpha = jnp.ones_like(mask)
-    if asked is not None:
-        inside &= jnp.asarray(asked, jnp.float32) > 0
+    if requested is not None:
+        inside &= jnp.asarray(requested, jnp.float32) > 0
     inside = computed_once(inside, image)
-    if asked is not None and severity == "opacity":
-        new = image + jnp.asarray(asked, jnp.float32) * (new - image)
-        alpha = alpha * jnp.asarray(asked, jnp.float32)
+    if requested is not None and severity == "opacity":
+        new = image + jnp.asarray(requested, jnp.float32) * (new - image)
+        alpha = alpha * jnp.asarray(requested, jnp.float32)
     anomalous = inside.any()
     return Synthesis(
         # where, not arithmetic: exact outside, and no NaN can come through.

@@ -153,7 +153,7 @@ def change_brightness(
 ) -> Planes:
     """Change the brightness plane of a color space: v becomes factor v and + offset.
 
-    Each of the two steps ends in floor and clip to 0..255, in the order asked for.
+    Each of the two steps ends in floor and clip to 0..255, in the order requested.
 
     Args:
       rgb: levels 0..255.

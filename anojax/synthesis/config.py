@@ -1,4 +1,4 @@
-"""What a run of synthesis is asked for; the schema of its `config.yaml`."""
+"""The request of a run of synthesis; the schema of its `config.yaml`."""
 
 import dataclasses
 import math

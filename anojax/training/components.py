@@ -25,12 +25,12 @@ class Given:
     """Where they come from, in words."""
 
 
-def read_components(task: Task, asked: dict[str, str]) -> dict[str, Given]:
+def read_components(task: Task, requested: dict[str, str]) -> dict[str, Given]:
     """Read what the configuration names for the components of a task.
 
     Args:
       task: says which components it takes.
-      asked: by name: for a backbone ``pretrained`` (the default: the published file in
+      requested: by name: for a backbone ``pretrained`` (the default: the published file in
         the weights folder), ``random``, or a file; for a run its folder.
 
     Raises:
@@ -39,25 +39,25 @@ def read_components(task: Task, asked: dict[str, str]) -> dict[str, Given]:
       CheckpointError: a run is of another method or stage, or learned nothing of use.
     """
     known = task.components()
-    for name in asked:
+    for name in requested:
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "leave components out"
             raise SettingError(
                 f"components.{name} is no component of {task.name}, stage {task.stage}; "
                 f"{takes}"
             )
-    return {name: _read(task, name, one, asked) for name, one in known.items()}
+    return {name: _read(task, name, one, requested) for name, one in known.items()}
 
 
-def _read(task: Task, name: str, one: Component, asked: dict[str, str]) -> Given:
+def _read(task: Task, name: str, one: Component, requested: dict[str, str]) -> Given:
     if one.kind == "backbone":
-        return _backbone(name, one.source, asked.get(name, PRETRAINED))
-    if name not in asked:
+        return _backbone(name, one.source, requested.get(name, PRETRAINED))
+    if name not in requested:
         raise SettingError(
             f"{task.name}, stage {task.stage}, starts with what the stage "
             f"{one.source} learned; train that first, then add components.{name}=RUN"
         )
-    return _run(task, one.source, asked[name])
+    return _run(task, one.source, requested[name])
 
 
 def _backbone(name: str, network: str, where: str) -> Given:

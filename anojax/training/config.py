@@ -1,4 +1,4 @@
-"""What a training run is asked for; the schema of ``configs/train/*.yaml``.
+"""The request of a training run; the schema of ``configs/train/*.yaml``.
 
 Defaults live here and in the methods' files; YAML holds only the differences.
 """

@@ -82,7 +82,7 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 
     Raises:
       AnojaxError: there are none, one cannot be used, they differ in their channels,
-        an evaluation is asked for and there is no test split with defects, or the
+        an evaluation is requested and there is no test split with defects, or the
         settings ask for another number of categories than there are.
     """
     wanted = tasks.get(config.method, config.stage).learns_from_exemplars
@@ -173,17 +173,20 @@ def _categories(
     begins, else all that there are; ``None``: nothing."""
     if not _tells_apart(synth):
         return None
-    asked, found = config.settings.get("classes"), _known_to_components(config, synth)
+    requested, found = (
+        config.settings.get("classes"),
+        _known_to_components(config, synth),
+    )
     where = "the run that it begins with"
     if found is None:
-        if len(sources) == 1 and asked is None:
+        if len(sources) == 1 and requested is None:
             return None
         where = config.data.input
         names = tuple(one.category for one in sources)
         found = Categories(names, _channels(config, sources))
-    if asked not in (None, len(found.names)):
+    if requested not in (None, len(found.names)):
         raise SettingError(
-            f"settings.classes is {asked}, but {where} has {len(found.names)} "
+            f"settings.classes is {requested}, but {where} has {len(found.names)} "
             f"categories ({', '.join(found.names)}); leave the setting out, or make it "
             f"{len(found.names)}"
         )
@@ -259,9 +262,9 @@ def _precomputed(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 
 def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     """Real defects alone; whoever also needs normal images is not here yet."""
-    asked = config.data
+    requested = config.data
     others = ("input", "textures", "region", "precomputed")
-    if given := [name for name in others if getattr(asked, name)]:
+    if given := [name for name in others if getattr(requested, name)]:
         raise SettingError(
             f"{config.method} learns from exemplars alone; leave data.{given[0]} out"
         )
@@ -271,20 +274,20 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
             "synthesized afterwards"
         )
     found = exemplars.read_exemplars(
-        asked.exemplars,
-        asked.shape,
-        per_defect=asked.exemplars_per_defect,
-        gray=asked.gray,
+        requested.exemplars,
+        requested.shape,
+        per_defect=requested.exemplars_per_defect,
+        gray=requested.gray,
         reading=_reading(config),
-        bits=asked.bits,
+        bits=requested.bits,
     )
-    kinds, (height, width) = found.defects, asked.shape
+    kinds, (height, width) = found.defects, requested.shape
     return TrainingData(
         source=found,
         bank=None,
         test=None,
         words=f"{len(found)} exemplars of {len(kinds)} types ({', '.join(kinds)}) in "
-        f"{asked.exemplars}, {height} x {width}",
+        f"{requested.exemplars}, {height} x {width}",
         synth=_for_types(synth, kinds, config),
         files={exemplars.FILE: found.listed()},
     )
@@ -294,10 +297,10 @@ def _for_types(synth: Synthesizer, kinds: tuple[str, ...], config) -> Synthesize
     """The method for as many types of defects, if it has a setting for it."""
     if "defects" not in {f.name for f in dataclasses.fields(synth)}:
         return synth
-    asked = config.settings.get("defects", len(kinds))
-    if asked != len(kinds):
+    requested = config.settings.get("defects", len(kinds))
+    if requested != len(kinds):
         raise SettingError(
-            f"settings.defects is {asked}, but {config.data.exemplars} has "
+            f"settings.defects is {requested}, but {config.data.exemplars} has "
             f"{len(kinds)} types of defects ({', '.join(kinds)}); leave the setting "
             f"out, or make it {len(kinds)}"
         )
@@ -305,7 +308,7 @@ def _for_types(synth: Synthesizer, kinds: tuple[str, ...], config) -> Synthesize
 
 
 def _source(sets: Sequence[Dataset], pixels: int, channels: int) -> Source:
-    """All images: decoded once where memory allows, else when asked for."""
+    """All images: decoded once where memory allows, else when requested."""
     places = [(one, i) for one in sets for i in range(len(one.images))]
     # One structure for all: where one category has foregrounds, others are all object.
     masked = len(sets) > 1 and any(s.load(0).foreground is not None for s in sets)

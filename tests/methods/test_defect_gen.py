@@ -346,7 +346,7 @@ def test_from_exemplars_to_new_images(config, folder, tmp_path, capsys):
     assert command("train", config, *words) == 0, capsys.readouterr().err
     assert "6 exemplars of 2 types (type1, type2)" in capsys.readouterr().out
     resolved = yaml.safe_load((run / "config.yaml").read_text())["request"]
-    assert resolved["settings"]["defects"] == 2  # counted, not asked for
+    assert resolved["settings"]["defects"] == 2  # counted, not requested
     listed = json.loads((run / "exemplars.json").read_text())["exemplars"]
     names = [Path(row["picture"]).name for row in listed]
     assert names == ["0.png", "2.png", "4.png", "1.png", "3.png", "5.png"]
@@ -395,9 +395,9 @@ def test_what_does_not_fit_is_said(config, tmp_path, words, says):
     from anojax.builders import make_synthesizer
     from anojax.training.data import read_data
 
-    asked = load(TrainConfig, config, words)
+    requested = load(TrainConfig, config, words)
     with pytest.raises(AnojaxError, match=says):
-        read_data(asked, make_synthesizer(asked.method, asked.settings))
+        read_data(requested, make_synthesizer(requested.method, requested.settings))
 
 
 def test_configurations():

@@ -97,9 +97,9 @@ def test_number_of_patches():
     assert patches.min() >= 0 and patches.max() <= 4
     assert abs(patches.mean() - 2.5) < 0.8
     for count in (1.0, 6.0):
-        _, asked = run(count=count)
-        assert (asked.aux["patches"] == count).mean() > 0.6
-        assert asked.aux["patches"].max() == count
+        _, requested = run(count=count)
+        assert (requested.aux["patches"] == count).mean() > 0.6
+        assert requested.aux["patches"].max() == count
 
 
 @pytest.mark.parametrize("aspect", [0.4, 2.5])

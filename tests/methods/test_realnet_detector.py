@@ -131,7 +131,7 @@ def test_features_are_those_of_the_backbone():
 def test_it_looks_at_anomalies_before_the_first_step():
     state, key = random_state(), jax.random.key(0)
     batches = [BATCH.replace(bank=BANK), BATCH.replace(bank=BANK, ids=BATCH.ids + 8)]
-    after = TASK.begin(state, key, iter([*batches, None]))  # the third is not asked for
+    after = TASK.begin(state, key, iter([*batches, None]))  # the third is not requested
     assert after.params is state.params
 
     @jax.jit

@@ -123,10 +123,10 @@ def test_controls_over_size_and_direction(examples, maker):
     synth = Reb(maker=maker, smooth=0.0)
 
     def mean_area(area):
-        asked = Controls(
+        requested = Controls(
             area=jnp.float32(area), aspect=jnp.float32(4.0), angle=jnp.float32(0.0)
         )
-        return run(synth, examples, controls=asked)
+        return run(synth, examples, controls=requested)
 
     # A clump fills a third of its outline on average: its box must be larger.
     share = 0.4 if maker == "bezier_clump_cp" else 1.0
@@ -138,8 +138,8 @@ def test_controls_over_size_and_direction(examples, maker):
         ratio = large.aux["width"] / large.aux["height"]
         assert np.median(ratio) == pytest.approx(4, rel=0.25)
 
-    asked = Controls(aspect=jnp.float32(6.0), angle=jnp.float32(np.pi / 2))
-    upright = run(synth, examples, controls=asked)
+    requested = Controls(aspect=jnp.float32(6.0), angle=jnp.float32(np.pi / 2))
+    upright = run(synth, examples, controls=requested)
     assert np.median(upright.aux["height"] / upright.aux["width"]) > 2
 
 

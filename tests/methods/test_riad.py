@@ -38,8 +38,8 @@ def normal_images(shape=(48, 40, 3), n=N):
 
 
 def draw(synth, images, foreground=None, **controls):
-    asked = Controls(**{k: np.float32(v) for k, v in controls.items()})
-    inputs = Inputs(image=images, foreground=foreground, controls=asked)
+    requested = Controls(**{k: np.float32(v) for k, v in controls.items()})
+    inputs = Inputs(image=images, foreground=foreground, controls=requested)
     run = anojax.batch(synth, devices=jax.devices()[:1])
     return jax.tree.map(np.asarray, run({}, 0, np.arange(len(images)), inputs))
 

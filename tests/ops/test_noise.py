@@ -182,8 +182,8 @@ def test_area_is_a_fraction_of_the_foreground_inside_the_region():
     region = jnp.zeros((32, 32, 1)).at[:16].set(1.0)
     inputs = Inputs(image=image, foreground=foreground, region=region)
     for area, expected in ((0.25, 128), (0.9, 256)):
-        asked = inputs.replace(controls=Controls(area=jnp.float32(area)))
-        mask = noise.perlin_shape(jax.random.key(0), asked)
+        requested = inputs.replace(controls=Controls(area=jnp.float32(area)))
+        mask = noise.perlin_shape(jax.random.key(0), requested)
         assert abs(float(mask.sum()) - expected) <= 3
         assert float((mask * (1 - foreground * region)).sum()) == 0.0
 

@@ -27,7 +27,7 @@ CONFIG = adm_config(
 
 
 class Adm:
-    """ADM's forward pass; parameters are made when they are first asked for."""
+    """ADM's forward pass; parameters are made when they are first requested."""
 
     def __init__(self, torch, legacy, by_resnet):
         self.torch, self.f = torch, torch.nn.functional

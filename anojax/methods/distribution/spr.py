@@ -77,8 +77,10 @@ class Spr(Synthesizer):
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Synthesis:
         del params
-        asked, where = inputs.controls.severity, allowed(inputs)
-        severity = jnp.float32(1) if asked is None else jnp.asarray(asked, jnp.float32)
+        requested, where = inputs.controls.severity, allowed(inputs)
+        severity = (
+            jnp.float32(1) if requested is None else jnp.asarray(requested, jnp.float32)
+        )
         # Half: the network's images lie in [-1, 1].
         std = 0.5 * severity * noise_std(self.time, self.sigma)
         noise = jax.random.normal(stream(key, "source"), inputs.image.shape)

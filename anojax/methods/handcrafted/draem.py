@@ -227,13 +227,13 @@ def turned(key: Key[Array, ""], inputs: Inputs, *, share: float) -> Inputs:
     Foreground and region turn with it, and black swings in.
     """
     whether, how_far = jax.random.split(key)
-    asked = jax.random.bernoulli(whether, share)
+    turned = jax.random.bernoulli(whether, share)
     angle = (jax.random.uniform(how_far) - 0.5) * jnp.pi
 
     def mask(x):
         x = (x > 0).astype(jnp.float32)
-        return jnp.where(asked, rotate(x, angle, method="nearest"), x)
+        return jnp.where(turned, rotate(x, angle, method="nearest"), x)
 
-    image = jnp.where(asked, rotate(inputs.image, angle), inputs.image)
+    image = jnp.where(turned, rotate(inputs.image, angle), inputs.image)
     foreground, region = jax.tree.map(mask, (inputs.foreground, inputs.region))
     return inputs.replace(image=image, foreground=foreground, region=region)

@@ -144,8 +144,10 @@ class Reb(Synthesizer):
 
     def _windows(self, inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
         """Canvases (height, width) that hold every scar, and every other shape."""
-        shape, asked = inputs.image.shape[:2], inputs.controls
-        if any(c is not None for c in (asked.area, asked.aspect, asked.angle)):
+        shape, requested = inputs.image.shape[:2], inputs.controls
+        if any(
+            c is not None for c in (requested.area, requested.aspect, requested.angle)
+        ):
             return shape, shape
         longest = math.hypot(self.scar_width_px[1], self.scar_length_px[1])
         widest = max(self.patch_aspect, self.clump_aspect) * self.area[1]
@@ -163,20 +165,20 @@ class Reb(Synthesizer):
         `u` holds uniform draws, three per corner and `SCALARS` for the rest; `key` is
         that of the blobs of a clump.
         """
-        shape, asked = inputs.image.shape[:2], inputs.controls
+        shape, requested = inputs.image.shape[:2], inputs.controls
         corners, (count, tension, *size, smooth, weight, grain, stretch) = u
         outline = self._outline(corners, count, tension, kind)
         area, aspect, angle = self._law(size, shape, kind)
-        if asked.area is not None:
+        if requested.area is not None:
             filled = shapes.enclosed_fraction(outline)
             filled = filled * BLOB_SHARE if kind == CLUMP else filled
             area = requested_area_px(inputs) / filled
-        if asked.aspect is not None:
-            aspect = jnp.asarray(asked.aspect, jnp.float32)
-        if asked.angle is not None:
-            angle = jnp.asarray(asked.angle, jnp.float32)
+        if requested.aspect is not None:
+            aspect = jnp.asarray(requested.aspect, jnp.float32)
+        if requested.angle is not None:
+            angle = jnp.asarray(requested.angle, jnp.float32)
 
-        turned = kind == SCAR or asked.angle is not None
+        turned = kind == SCAR or requested.angle is not None
         if turned:
             area = placement.area_that_fits(area, aspect, angle, window)
         height, width = placement.box_sides(area, aspect, shape)

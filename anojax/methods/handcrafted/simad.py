@@ -138,13 +138,13 @@ class Simad(Synthesizer):
 
     def _size(self, key: Key[Array, ""], inputs: Inputs) -> Size:
         """Height and width of the cut in whole pixels."""
-        shape, asked = inputs.image.shape[:2], inputs.controls.aspect
+        shape, requested = inputs.image.shape[:2], inputs.controls.aspect
         u = jax.random.uniform(key, (2,))
         area = between(u[0], self.area) * whole_px(inputs)
         low, high = self.aspect
         aspect = jnp.exp(between(u[1], (math.log(low), math.log(high))))
-        if asked is not None:
-            aspect = jnp.asarray(asked, jnp.float32)
+        if requested is not None:
+            aspect = jnp.asarray(requested, jnp.float32)
         height, width = placement.box_sides(area, aspect, shape)
         return height.astype(jnp.float32), width.astype(jnp.float32)
 
@@ -179,29 +179,29 @@ class Simad(Synthesizer):
         size: Size,
     ) -> tuple[Warp, Bool[Array, ""]]:
         """The drawn geometric operations as one map, and whether it makes a scar."""
-        asked = inputs.controls
+        requested = inputs.controls
         chosen = _choose(stream(key, "choice"), self.geometric, GEOMETRIC)
         u = jax.random.uniform(stream(key, "strength"), (6,))
         squeezed = chosen["squeeze"]
         angle = jnp.where(chosen["rotate"], between(u[0], _symmetric(90.0)), 0.0)
         angle += jnp.where(squeezed, between(u[1], _symmetric(45.0)), 0.0)
-        if asked.angle is not None:
-            angle = jnp.asarray(asked.angle, jnp.float32)
+        if requested.angle is not None:
+            angle = jnp.asarray(requested.angle, jnp.float32)
         shear = jnp.tan(between(u[2], _symmetric(15.0)))
         shear = jnp.where(chosen["shear"], shear, 0.0)
         scale = jnp.where(chosen["scale"], between(u[3], (0.7, 1.3)), 1.0)
         unit = min(inputs.image.shape[:2]) / _REFERENCE_SIDE_PX
         length = jnp.maximum(between(u[4], _SCAR_LENGTH_PX) * unit, 1.0)
         width = jnp.maximum(between(u[5], _SCAR_WIDTH_PX) * unit, 1.0)
-        if asked.aspect is not None:
-            aspect = jnp.asarray(asked.aspect, jnp.float32)
+        if requested.aspect is not None:
+            aspect = jnp.asarray(requested.aspect, jnp.float32)
             area = length * width
             length, width = jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)
         tall = scale * jnp.where(squeezed, length / size[0], 1.0)
         wide = scale * jnp.where(squeezed, width / size[1], 1.0)
-        if asked.area is not None:
+        if requested.area is not None:
             # Flips, turns and shears keep the area: only these two factors change it.
-            area = jnp.asarray(asked.area, jnp.float32) * whole_px(inputs)
+            area = jnp.asarray(requested.area, jnp.float32) * whole_px(inputs)
             factor = jnp.sqrt(area / (tall * size[0] * wide * size[1]))
             tall, wide = factor * tall, factor * wide
         tall = jnp.where(chosen["flip_y"], -tall, tall)

@@ -238,9 +238,9 @@ class RealnetDetectorTask(GradientTask):
         sizes, levels = self.features.sizes, self.multipliers
         have = sum(sizes)
         for name in ("by_max", "by_mean"):
-            if (asked := getattr(self, name)) > have:
+            if (requested := getattr(self, name)) > have:
                 raise SettingError(
-                    f"realnet: {name} is {asked}, but only {have} channels are "
+                    f"realnet: {name} is {requested}, but only {have} channels are "
                     f"selected; give at most {have}"
                 )
         attended = levels[1:] or levels

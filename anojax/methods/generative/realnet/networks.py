@@ -73,15 +73,15 @@ class SelectedFeatures:
         return max(self.blocks) * 2**self.halvings
 
     def check(self) -> None:
-        """Raise unless every stage has the channels that are asked of it.
+        """Raise unless every stage has the channels that are requested of it.
 
         Raises:
           SettingError: it has not, or no stage is used at all.
         """
-        for layer, asked in zip(STAGES, self.selected, strict=True):
-            if asked > (have := self.channels(layer)):
+        for layer, requested in zip(STAGES, self.selected, strict=True):
+            if requested > (have := self.channels(layer)):
                 raise SettingError(
-                    f"realnet: selected asks for {asked} channels of {layer}, but "
+                    f"realnet: selected asks for {requested} channels of {layer}, but "
                     f"{self.backbone} with a width of {self.width} has {have}; ask for "
                     "at most as many"
                 )

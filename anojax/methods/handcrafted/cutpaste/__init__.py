@@ -116,23 +116,23 @@ class Cutpaste(Synthesizer):
 
     def _patch(self, key: Key[Array, ""], inputs: Inputs) -> pieces.Piece:
         shape = h, w = inputs.image.shape[:2]
-        asked, size = inputs.controls, h * w
+        requested, size = inputs.controls, h * w
         u = jax.random.uniform(key, (3,))
         area = (
             pieces.between(u[0], self.area) * size
-            if asked.area is None
+            if requested.area is None
             else requested_area_px(inputs)
         )
         aspect = (
             self._aspect(u[1], u[2])
-            if asked.aspect is None
-            else pieces.as_float(asked.aspect)
+            if requested.aspect is None
+            else pieces.as_float(requested.aspect)
         )
         height, width = placement.box_sides(area, aspect, shape)
         windows = (shape,)
-        if asked.area is asked.aspect is asked.angle is None:
+        if requested.area is requested.aspect is requested.angle is None:
             windows = pieces.windows(self.area[1] * size, self.aspect, shape)
-        angle = None if asked.angle is None else pieces.as_float(asked.angle)
+        angle = None if requested.angle is None else pieces.as_float(requested.angle)
         return pieces.Piece(height, width, angle, windows)
 
     def _aspect(self, coin: Float[Array, ""], u: Float[Array, ""]) -> Float[Array, ""]:
@@ -148,16 +148,18 @@ class Cutpaste(Synthesizer):
 
     def _scar(self, key: Key[Array, ""], inputs: Inputs) -> pieces.Piece:
         shape = inputs.image.shape[:2]
-        asked, scale = inputs.controls, min(shape) / _REFERENCE_SIDE_PX
+        requested, scale = inputs.controls, min(shape) / _REFERENCE_SIDE_PX
         u = jax.random.uniform(key, (3,))
         width = jnp.round(pieces.between(u[0], self.scar_width_px) * scale)
         length = jnp.round(pieces.between(u[1], self.scar_length_px) * scale)
         width, length = jnp.maximum(width, 1.0), jnp.maximum(length, 1.0)
-        area = width * length if asked.area is None else requested_area_px(inputs)
+        area = width * length if requested.area is None else requested_area_px(inputs)
         aspect = (
-            width / length if asked.aspect is None else pieces.as_float(asked.aspect)
+            width / length
+            if requested.aspect is None
+            else pieces.as_float(requested.aspect)
         )
-        if asked.area is asked.aspect is None:
+        if requested.area is requested.aspect is None:
             height, width = length.astype(jnp.int32), width.astype(jnp.int32)
             longest = math.hypot(self.scar_width_px[1], self.scar_length_px[1])
             room = math.ceil(longest * scale) + 3
@@ -167,7 +169,7 @@ class Cutpaste(Synthesizer):
             windows = (shape,)
         limit = math.radians(self.scar_rotation_deg)
         angle = pieces.between(u[2], (-limit, limit))
-        angle = angle if asked.angle is None else pieces.as_float(asked.angle)
+        angle = angle if requested.angle is None else pieces.as_float(requested.angle)
         return pieces.Piece(height, width, angle, windows)
 
     def _paste(
@@ -332,7 +334,7 @@ class CutpasteTask(GradientTask):
         return CutpasteDetector(self.network(), self.crop_frac, self.stride_frac)
 
     def _augmented(self, key: Key[Array, ""], batch: Examples) -> Examples:
-        """The normal images with their jitter, cut to windows if asked."""
+        """The normal images with their jitter, cut to windows if requested."""
         kinds = ("brightness", "contrast", "saturation", "hue")
         strength = dict.fromkeys(kinds, self.augment)
 

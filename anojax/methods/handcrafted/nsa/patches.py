@@ -28,7 +28,7 @@ from anojax.ops.rank import binary_median, disk_median
 from anojax.random import stream
 from anojax.types import Inputs, Synthesis
 
-# With control over the count, so many patches can be asked for.
+# With control over the count, so many patches can be requested.
 _MOST_PATCHES = 8
 # The public code's solver fails on smaller ones; the rule is kept at 256 x 256.
 _LEAST_PIXELS = 50
