@@ -11,6 +11,30 @@ from jaxtyping import Array, Float, Key
 
 from anojax.errors import AnojaxError
 
+REQUIRED = {
+    "jax_threefry_partitionable": True,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_random_seed_offset": 0,
+    "jax_enable_x64": False,
+}
+"""Settings of JAX on which the pixels depend; the program sets them, and a library call
+with others is refused."""
+
+
+def check_jax() -> None:
+    """Raise unless JAX draws the same numbers here as everywhere.
+
+    Raises:
+      AnojaxError: the environment or the program has changed a setting on which the
+        pixels depend.
+    """
+    for name, value in REQUIRED.items():
+        if (found := getattr(jax.config, name)) != value:
+            raise AnojaxError(
+                f"{name} is {found}, and the same seed would give other pixels; unset "
+                f"{name.upper()}, or call jax.config.update('{name}', {value!r}) first"
+            )
+
 
 def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """A sub-key with a name, so that one stage of a method can change alone.
@@ -40,12 +64,13 @@ def method_key(seed: int, method: str) -> Key[Array, ""]:
     """The key of a whole run. `seed` is an integer in [0, 2**63).
 
     Raises:
-      AnojaxError: a seed outside its range.
+      AnojaxError: a seed outside its range, or settings of JAX that draw other numbers.
 
     Example:
       >>> bool(method_key(7, "draem") == method_key(7, "draem"))
       True
     """
+    check_jax()
     if not 0 <= int(seed) < 2**63:
         raise AnojaxError(f"seed is {seed}; give an integer from 0 to 2**63 - 1")
     # Two 32-bit halves: jax.random.key alone drops the high half without x64.

@@ -1,6 +1,7 @@
 """``anojax verify RUN``: make every image again and compare, pixel by pixel."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,17 +16,20 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "verify",
         help="regenerate a run and compare",
-        description="Make the images of a finished run again from its manifest and "
-        "config.yaml, and compare them with the files: same pixels, same hashes, "
-        "nothing missing. Ends with code 1 if anything differs.",
+        description="Make the images of a finished run again from its config.yaml, and "
+        "compare them and everything else that the run holds: pixels, hashes, every "
+        "value of every line, nothing missing, nothing added. Ends with code 1 if "
+        "anything differs.",
     )
-    parser.add_argument("folder", metavar="RUN", help="folder of the run")
-    parser.add_argument("--row", type=int, metavar="N", help="line N of the manifest")
-    parser.add_argument(
-        "--input", metavar="DIR", help="where the normal images are now"
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="RUN", help="where the training run is now"
+    add = parser.add_argument
+    add("folder", metavar="RUN", help="folder of the run")
+    add("--row", type=int, metavar="N", help="line N of the manifest alone")
+    add("--input", metavar="DIR", help="where the normal images are now")
+    add("--checkpoint", metavar="RUN", help="where the training run is now")
+    add(
+        "--repair",
+        action="store_true",
+        help="write again what is missing or damaged; nothing is removed",
     )
     add_execution(parser)
     add_common(parser)
@@ -42,25 +46,28 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         batch_size=args.batch_size,
         devices=args.devices,
+        repair=args.repair,
         note=printer(args),
     )
-    return _report(args, found.compared, found.problems, args.quiet or args.json)
+    return _report(args, found)
 
 
-def _report(args, count: int, problems: list, quiet: bool) -> int:
+def _report(args, found) -> int:
+    problems, count = found.problems, found.compared
     if args.json:
-        print(json.dumps({"compared": count, "problems": problems}, indent=1))
+        facts = {"compared": count, "repaired": found.repaired}
+        listed = [dataclasses.asdict(problem) for problem in problems]
+        print(json.dumps(facts | {"problems": listed}, indent=1))
     elif problems:
         for problem in problems[:SHOWN]:
-            print(
-                f"line {problem['line']} {problem['image']}: {problem['problem']}",
-                file=sys.stderr,
-            )
+            print(problem, file=sys.stderr)
         more = f", the first {SHOWN} are listed" if len(problems) > SHOWN else ""
+        left = " left" if found.repaired else ""
+        noun = "finding" if len(problems) == 1 else "findings"
         print(
-            f"anojax: {len(problems)} of {count} images differ{more}",
+            f"anojax: {len(problems)} {noun}{left}; {count} images compared{more}",
             file=sys.stderr,
         )
-    elif not quiet:
-        print(f"all {count} images agree")
+    elif not args.quiet:
+        print(f"all {count} images agree{', repaired' if found.repaired else ''}")
     return FAILED if problems else 0

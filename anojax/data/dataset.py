@@ -70,14 +70,22 @@ class Dataset:
         found = hashlib.sha256(names.encode()).hexdigest()[:16]
         return {"count": len(self.images), "names_sha256": found}
 
-    def fill_banks(self, needs: Iterable[str]) -> None:
+    def fill_banks(self, needs: Iterable[str]) -> dict[str, str]:
         """Read what methods with these needs draw from, before anything is written.
+
+        Returns:
+          By need, a hash of the files' pixels; nothing of procedural textures, which
+          depend on no file.
 
         Raises:
           DataError: a texture cannot be read.
         """
-        for need in set(needs) & {"texture", "normal"}:
-            self.bank(need, self.first.shape[-1])
+        found = {}
+        for need in sorted(set(needs) & {"texture", "normal"}):
+            bank = self.bank(need, self.first.shape[-1])
+            if need == "normal" or self.config.textures is not None:
+                found[need] = _digest(bank)
+        return found
 
     def check_all(self) -> None:
         """Read every image.
@@ -150,6 +158,16 @@ def open_dataset(
         first=_first_usable(config, how, images, load),
         label=label,
     )
+
+
+def _digest(bank: Bank) -> str:
+    total = hashlib.sha256()
+    for array in (bank.images, bank.foregrounds):
+        if array is not None:
+            values = np.ascontiguousarray(array)
+            total.update(f"{values.dtype} {values.shape}\n".encode())
+            total.update(values.tobytes())
+    return total.hexdigest()[:16]
 
 
 def _reading(

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from anojax.data.complete import check_rows, check_tiles
 from anojax.data.opening import open_file
+from anojax.data.provenance import note
 from anojax.data.roles import EXTENSIONS
 from anojax.errors import AnojaxError, DataError
 
@@ -91,6 +92,7 @@ def decode(path: Path) -> Decoded:
         or with a side outside `MIN_SIDE_PX` to `MAX_SIDE_PX` or more than `MAX_PIXELS`
         pixels.
     """
+    note(path)
     try:
         # Through a file object: given a name, Pillow maps uncompressed TIFF files into
         # memory with the sides exchanged when they are stored rotated.

@@ -89,10 +89,11 @@ def decode_png(data: bytes) -> Pixels:
         channels = {code: c for c, code in _COLOR_TYPE.items()}[color]
         (length,) = struct.unpack(">I", data[33:37])
         filtered = np.frombuffer(zlib.decompress(data[41 : 41 + length]), np.uint8)
-        filtered = filtered.reshape(height, -1)
+        size = 1 + width * channels * (bits // 8)
+        filtered = filtered.reshape(height, size)
     except (struct.error, zlib.error, KeyError, ValueError) as error:
         raise DataError("broken, or not a PNG that anojax wrote") from error
-    if (filtered[:, 0] != _UP).any():
+    if not filtered.size or bits not in (8, 16) or (filtered[:, 0] != _UP).any():
         raise DataError("not a PNG that anojax wrote")
     rows = np.add.accumulate(filtered[:, 1:], axis=0, dtype=np.uint8)
     kind = np.dtype(np.uint8 if bits == 8 else ">u2")
@@ -113,6 +114,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
 
 
@@ -141,3 +143,13 @@ def cannot_write(path: Path, error: OSError) -> RunError:
 def sha256(data: bytes) -> str:
     """Hexadecimal digest, as ``sha256sum`` prints it."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file, read in pieces.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,21 +11,30 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from anojax.data.files import atomic_write, cannot_write, make_folder, temporary_name
+from anojax.data.containment import read_regular
+from anojax.data.files import (
+    atomic_write,
+    cannot_write,
+    make_folder,
+    sha256,
+    sha256_of,
+    temporary_name,
+)
+from anojax.data.lock import HIDDEN
 from anojax.data.stages import stage
 from anojax.data.visible import mean_change
 from anojax.errors import RunError
 
 MANIFEST, FINISHED, CONFIG = "manifest.jsonl", "finished.json", "config.yaml"
 SHEET, REPORT = "sheet.png", "report.html"
-HIDDEN = ".anojax"
+LOG = "progress.jsonl"
 INPUTS = "inputs"
 """Folder of a run that keeps the arrays it was made from, where it was made from some."""
 
@@ -68,6 +77,11 @@ class Row:
     sha256: str
     """Of the image's PNG file."""
     mask_sha256: str | None
+    normal_sha256: str = ""
+    """Of the normal image's PNG file."""
+    inputs_sha256: dict[str, str] = field(default_factory=dict)
+    """Of the files that the image was made from, by their paths: its `source`, and its
+    masks of region and foreground where there are any."""
 
     def line(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -88,6 +102,37 @@ def contrast(
     return round(mean_change(before, after, mask, bits), 6)
 
 
+_TYPES = {
+    "source": str, "normal": str, "image": str, "mask": str | None, "method": str,
+    "settings": dict, "seed": int, "example_id": int, "draw": int, "anomalous": bool,
+    "size": list, "area": int | float, "box": list | None, "contrast": int | float,
+    "sha256": str, "mask_sha256": str | None,
+}  # fmt: skip
+
+
+def parse_row(line: str | bytes) -> dict[str, Any]:
+    """The values of a manifest's line.
+
+    Raises:
+      ValueError: not JSON, or not that of an image; in words.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
+    if not isinstance(values, dict):
+        raise ValueError("is no row of a manifest")
+    for name, kind in _TYPES.items():
+        if name not in values:
+            raise ValueError(f"has no '{name}'")
+        if not isinstance(values[name], kind):
+            raise ValueError(f"has no usable '{name}'")
+    numbers = [*values["size"], *(values["box"] or [0] * 4)]
+    if len(numbers) != 6 or not all(type(n) is int for n in numbers):
+        raise ValueError("has no usable size or box")
+    return values
+
+
 def read_rows(run: Path) -> Iterator[dict[str, Any]]:
     """The lines of a finished run's manifest.
 
@@ -96,16 +141,31 @@ def read_rows(run: Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(run) / MANIFEST
     try:
-        with path.open() as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise RunError(f"{path} line {number} is not JSON") from error
+                    yield parse_row(line)
+                except ValueError as error:
+                    raise RunError(f"{path} line {number} {error}") from error
     except OSError as error:
         raise RunError(
             f"cannot read {path} ({error.strerror}); give the folder of a finished run"
         ) from error
+
+
+def logged_rows(run: Path) -> Iterator[dict[str, Any]]:
+    """What manifest or log say about images, as far as they can be read."""
+    for path in (run / MANIFEST, run / HIDDEN / LOG):
+        if not path.is_file() or path.is_symlink():
+            continue
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    values = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(values, dict):
+                    yield values
 
 
 class Progress:
@@ -113,26 +173,46 @@ class Progress:
 
     def __init__(self, run: Path):
         self.run = run
-        self.path = run / HIDDEN / "progress.jsonl"
+        self.path = run / HIDDEN / LOG
 
-    def resume(self, boundary: Callable[[int], int] = int) -> int:
+    def resume(
+        self,
+        boundary: Callable[[int], int] = int,
+        whole: Callable[[Iterator[dict[str, Any]]], int] | None = None,
+    ) -> int:
         """How many jobs are done; lines beyond that are cut off.
 
         Args:
           boundary: the largest number of jobs up to the given one at which the output
             is whole; a line torn by a kill never counts.
+          whole: looks at the lines, which are JSON objects, and says how many of them,
+            from the first on, tell the truth; all of them when absent.
         """
         make_folder(self.path.parent)
         if not self.path.exists():
             return 0
-        ends = [0]
+        # Counted by `_lines` while `whole` looks at them.
+        self._ends = [0]
+        if whole is None:
+            done = sum(1 for _ in self._lines())
+        else:
+            done = min(whole(self._lines()), len(self._ends) - 1)
+        done = boundary(done)
+        os.truncate(self.path, self._ends[done])
+        return done
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """The log up to its first damaged line, as a power cut leaves one."""
         with self.path.open("rb") as lines:
             for line in lines:
-                if line.endswith(b"\n"):
-                    ends.append(ends[-1] + len(line))
-        done = boundary(len(ends) - 1)
-        os.truncate(self.path, ends[done])
-        return done
+                try:
+                    values = json.loads(line)
+                except (ValueError, RecursionError):
+                    return
+                if not line.endswith(b"\n") or not isinstance(values, dict):
+                    return
+                self._ends.append(self._ends[-1] + len(line))
+                yield values
 
     @stage("manifest")
     def append(self, lines: list[str]) -> None:
@@ -162,48 +242,64 @@ class Progress:
         return written, left_out
 
 
-def left_out_line(source: str, method: str, example_id: int, reason: str) -> str:
+def left_out_line(
+    source: str,
+    method: str,
+    example_id: int,
+    reason: str,
+    inputs_sha256: dict[str, str] | None = None,
+) -> str:
     """The log's line of a job that gives no image."""
     values = dict(source=source, method=method, example_id=example_id, reason=reason)
+    if inputs_sha256:
+        values["inputs_sha256"] = inputs_sha256
     return json.dumps(values)
 
 
-def mark_finished(run: Path, facts: dict[str, Any]) -> None:
-    """Say that the run is complete; the log is of no use any more."""
-    atomic_write(run / FINISHED, json.dumps(facts, indent=1) + "\n")
+def mark_finished(run: Path, facts: dict[str, Any], files: Iterable[str] = ()) -> None:
+    """Say that the run is complete; the log is of no use any more.
+
+    Args:
+      run: its folder.
+      facts: what there is to say about it.
+      files: those whose content no line of the manifest tells, by their names.
+    """
+    hashes = {name: sha256_of(run / name) for name in files}
+    values = facts | {"files": hashes}
+    values |= {"sha256": digest_of(values)}
+    atomic_write(run / FINISHED, json.dumps(values, indent=1) + "\n")
     tidy(run)
+
+
+def digest_of(facts: dict[str, Any]) -> str:
+    """What `finished.json` says about the rest of itself."""
+    rest = {name: value for name, value in facts.items() if name != "sha256"}
+    return sha256(json.dumps(rest, sort_keys=True).encode())
 
 
 def tidy(run: Path) -> None:
     """Remove the log of a finished run."""
-    (run / HIDDEN / "progress.jsonl").unlink(missing_ok=True)
-
-
-def plan_files(run: Path, names: Iterable[str]) -> None:
-    """Note which files the run may write: `--overwrite` removes these and no others."""
-    path = run / HIDDEN / "files.txt"
-    if path.exists():
-        return
-    make_folder(path.parent)
-    temporary = temporary_name(path)
-    try:
-        with temporary.open("w") as lines:
-            lines.writelines(f"{name}\n" for name in names)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def planned_files(run: Path) -> list[str]:
-    """The files that a run may have written, relative to it."""
-    notes = run / HIDDEN / "files.txt"
-    names = notes.read_text().splitlines() if notes.exists() else []
-    hidden = [f"{HIDDEN}/progress.jsonl", f"{HIDDEN}/files.txt"]
-    # config.yaml is last: until it is gone the folder counts as a run.
-    return [*dict.fromkeys(names), MANIFEST, SHEET, REPORT, FINISHED, *hidden, CONFIG]
+    (run / HIDDEN / LOG).unlink(missing_ok=True)
 
 
 def finished(run: Path) -> dict[str, Any] | None:
-    """What a finished run says about itself; None while it is not finished."""
+    """What a finished run says about itself; None while it is not finished.
+
+    Raises:
+      RunError: the file is damaged.
+    """
     path = Path(run) / FINISHED
-    return json.loads(path.read_text()) if path.exists() else None
+    if not os.path.lexists(path):
+        return None
+    try:
+        facts = json.loads(read_regular(path))
+        counts = [facts[k] for k in ("images", "redrawn", "empty", "left_out")]
+        usable = all(type(n) is int for n in counts)
+        usable &= isinstance(facts.get("left_out_reasons", {}), dict)
+        usable &= isinstance(facts.get("files", {}), dict)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        usable = False
+    # Runs of earlier versions say nothing about themselves.
+    if not usable or facts.get("sha256") not in (None, digest_of(facts)):
+        raise RunError(f"{path} is damaged")
+    return facts

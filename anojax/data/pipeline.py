@@ -8,11 +8,12 @@ own (seed, method, example id, draw) and not on its neighbors.
 """
 
 import logging
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from anojax.batching import Batch, batch
 from anojax.core import Synthesizer
 from anojax.data.naming import file_name
 from anojax.data.native import to_native
+from anojax.data.provenance import hashes, noted
 from anojax.data.stages import timed
 from anojax.data.visible import RULE, mean_change, written_mask
 from anojax.environment import cores
@@ -43,6 +45,9 @@ Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 
 DRAWS = 20
 """Attempts before an image is given up as empty."""
+
+GROUP = 4096
+"""Jobs of one image that are held at a time, at most."""
 
 FAINT = 8.0
 """Changes below this many gray levels at the working size may be lost when a defect is
@@ -77,6 +82,11 @@ class Job:
     draws: int = DRAWS
     """Attempts allowed."""
 
+    @property
+    def first_of_image(self) -> bool:
+        """Whether the normal image is written with it."""
+        return self.method == 0 and self.draw_of_image == 0
+
 
 @dataclass(frozen=True)
 class Made:
@@ -88,6 +98,8 @@ class Made:
     image: UInt8[np.ndarray, "h w c"] | None = None
     mask: Plane | None = None
     reason: str | None = None
+    inputs_sha256: dict[str, str] = field(default_factory=dict)
+    """Of the files that it was made from, by their paths."""
 
 
 class Final(NamedTuple):
@@ -122,6 +134,8 @@ class Plan:
     """Depth of the sensor, for own pixels of 16 bits."""
     mask_rule: str | None = RULE
     """``None``: masks as the methods give them, as in runs of earlier versions."""
+    sources: tuple[str, ...] | None = None
+    """Names of the images for the manifest; their paths when absent."""
     min_contrast: float = 1.0
     """Least mean change under the mask, in gray levels of 255."""
 
@@ -151,15 +165,21 @@ class Plan:
         """Number of images to make."""
         return self.first_job(len(self.images))
 
-    def jobs(self) -> Iterator[Job]:
-        """All jobs: image by image, so that each is decoded once."""
-        index = 0
-        for image in range(len(self.images)):
-            for draw in range(self.draws_of(image)):
+    def jobs(self, start: int = 0) -> Iterator[Job]:
+        """The jobs from number `start` on: image by image, so that each is decoded
+        once."""
+        places = range(len(self.images))
+        first = max(0, bisect_right(places, start, key=self.first_job) - 1)
+        for image in places[first:]:
+            index, each = self.first_job(image), len(self.methods)
+            skipped = max(0, start - index) // each
+            index += skipped * each
+            for draw in range(skipped, self.draws_of(image)):
                 for method in range(len(self.methods)):
                     example_id = image * self.draws_per_image + draw
                     draws = 1 if self.keep_empty else DRAWS
-                    yield Job(index, method, image, draw, example_id, draws=draws)
+                    if index >= start:
+                        yield Job(index, method, image, draw, example_id, draws=draws)
                     index += 1
 
     @cached_property
@@ -179,6 +199,10 @@ class Plan:
             taken.add(stem)
             unique.append(stem)
         return tuple(unique)
+
+    def source(self, image: int) -> str:
+        """Under which name the manifest mentions a normal image."""
+        return str(self.images[image]) if self.sources is None else self.sources[image]
 
     def final(self, made: "Made") -> "Final":
         """The images of a result as they are written, at their own resolution if that
@@ -228,6 +252,7 @@ class _Item:
     job: Job
     draw: int
     loaded: Loaded
+    inputs_sha256: dict[str, str]
 
 
 class _Program(NamedTuple):
@@ -258,17 +283,21 @@ def synthesize(
     Raises:
       SettingError: not even the smallest batch fits into the devices' memory.
     """
+    # An image that is used very often is read again now and then: groups are held.
     by_image = (
-        (image, list(group)) for image, group in groupby(jobs, lambda j: j.image)
+        (image, list(group))
+        for (image, _), group in groupby(jobs, lambda j: (j.image, j.index // GROUP))
     )
 
     def read(entry):
         image, group = entry
-        try:
-            with timed("decode"):
-                return group, plan.load(image)
-        except DataError as error:
-            return group, str(error)
+        with noted() as files, timed("decode"):
+            try:
+                loaded = plan.load(image)
+            except DataError as error:
+                loaded = str(error)
+        with timed("hash"):
+            return group, loaded, hashes(files)
 
     # Two batches ahead keep the device busy; more would only cost memory.
     ahead = max(2, min(2 * batch_size, 128))
@@ -277,12 +306,12 @@ def synthesize(
         _pool(min(cores(), COMPILERS), "compile") as compiling,
     ):
         device = _Device(plan, batch_size, devices, compiling)
-        for group, loaded in look_ahead(pool, read, by_image, ahead):
-            if isinstance(loaded, str):
-                yield from (Made(job, reason=loaded) for job in group)
-                continue
+        for group, loaded, inputs in look_ahead(pool, read, by_image, ahead):
             for job in group:
-                yield from device.add(_Item(job, job.first_draw, loaded))
+                if isinstance(loaded, str):
+                    yield Made(job, reason=loaded, inputs_sha256=inputs)
+                else:
+                    yield from device.add(_Item(job, job.first_draw, loaded, inputs))
         yield from device.flush()
 
 
@@ -377,17 +406,20 @@ class _Device:
             normal = item.loaded.image
             with timed("judge"):
                 mask = self.plan.mask(job, normal, image, mask)
+            inputs = item.inputs_sha256
             # Copies: views would keep the whole batch alive.
-            made = Made(job, item.draw, normal, image.copy(), mask.copy())
+            made = Made(
+                job, item.draw, normal, image.copy(), mask.copy(), inputs_sha256=inputs
+            )
             with timed("judge"):
                 shows = job.draws == 1 or self.plan.shows(made)
             if shows:
                 yield made
             elif attempts < job.draws:
-                again.append(_Item(job, item.draw + 1, item.loaded))
+                again.append(replace(item, draw=item.draw + 1))
             else:
                 reason = self.plan.gave_up(job, attempts)
-                yield Made(job, item.draw, normal, reason=reason)
+                yield Made(job, item.draw, normal, reason=reason, inputs_sha256=inputs)
         self.queues[kind].extendleft(reversed(again))
 
     def _inputs(self, items: list[_Item]) -> Inputs:

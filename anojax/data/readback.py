@@ -1,17 +1,14 @@
 """Reading back what a run wrote, whatever its format."""
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from anojax.data.files import Pixels, decode_png
+from anojax.data.containment import inside, read_regular
+from anojax.data.files import decode_png
 from anojax.data.pipeline import Final
-from anojax.errors import RunError
-
-# The place of a record; a "#" elsewhere is part of a file's name.
-_RECORD = re.compile(r"\.array_record-\d+-of-\d+#\d+\Z")
+from anojax.data.shard import PLACE, read_pngs
 
 
 class Stored(NamedTuple):
@@ -27,37 +24,41 @@ def stored(run: Path, row: dict[str, Any]) -> Stored:
     Raises:
       RunError: a file is missing.
     """
-    if _RECORD.search(row["image"]):
-        from anojax.data.shard import read_pngs
-
+    if in_shard(row["image"]):
         image, mask = read_pngs(run, row["image"])
         return Stored(image, mask if row["mask"] else None)
     mask = row["mask"]
-    return Stored(_read(run / row["image"]), _read(run / mask) if mask else None)
+    return Stored(_read(run, row["image"]), _read(run, mask) if mask else None)
 
 
-def stored_normal(run: Path, row: dict[str, Any]) -> Pixels:
-    """The normal image of a row as it lies in the run."""
-    if _RECORD.search(row["normal"]):
-        from anojax.data.shard import read_pngs
+def stored_normal(run: Path, row: dict[str, Any]) -> bytes:
+    """The PNG file of a row's normal image as it lies in the run.
 
-        return decode_png(read_pngs(run, row["normal"])[0])
-    return decode_png(_read(run / row["normal"]))
+    Raises:
+      RunError: it is missing.
+    """
+    if in_shard(row["normal"]):
+        return read_pngs(run, row["normal"])[0]
+    return _read(run, row["normal"])
+
+
+def in_shard(name: str) -> bool:
+    """Whether a manifest names a record of a TFDS data set, and not a file."""
+    return PLACE.fullmatch(name) is not None
 
 
 def example(run: Path, row: dict[str, Any]) -> Final:
-    """Normal image, anomalous image and mask as arrays."""
+    """Normal image, anomalous image and mask as arrays.
+
+    Raises:
+      AnojaxError: a file is missing or damaged.
+    """
     image, mask = stored(run, row)
-    image = decode_png(image)
+    normal, image = decode_png(stored_normal(run, row)), decode_png(image)
     if mask is None:
-        return Final(
-            stored_normal(run, row), image, np.zeros((*image.shape[:2], 1), np.uint8)
-        )
-    return Final(stored_normal(run, row), image, decode_png(mask))
+        return Final(normal, image, np.zeros((*image.shape[:2], 1), np.uint8))
+    return Final(normal, image, decode_png(mask))
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from error
+def _read(run: Path, name: str) -> bytes:
+    return read_regular(inside(run, name))

@@ -12,23 +12,33 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from anojax.data.files import Pixels, encode_png, make_folder, temporary_name
+from anojax.data.containment import inside
+from anojax.data.files import (
+    Pixels,
+    decode_png,
+    encode_png,
+    make_folder,
+    sha256,
+    temporary_name,
+)
 from anojax.data.manifest import Row
 from anojax.data.pipeline import Final, Job, Made
 from anojax.data.stages import stage
-from anojax.data.write import Output, Paths, encode_pair, lost
+from anojax.data.write import Encoded, Ledger, Output, Paths, encode_pair
 from anojax.errors import DataError, RunError
 
 VERSION = "1.0.0"
 SHARD_RECORDS = 1024
 SPLITS = ("train", "test")
+METADATA = ("features.json", "dataset_info.json", "label.labels.txt")
 
 
 def import_tfds() -> Any:
@@ -48,13 +58,11 @@ def dataset_name(category: str) -> str:
     return name if name[:1].isalpha() else f"set_{name}".rstrip("_")
 
 
-class _Encoded(NamedTuple):
-    row: Row | None
-    """None when the job gives no image."""
-    left_out: str | None
-    normal: bytes | None
+class _Records(NamedTuple):
+    encoded: Encoded
+    normal: bytes | None = None
     """Serialized record of the normal image, with the first job of each."""
-    example: bytes | None
+    example: bytes | None = None
 
 
 class TfdsSink:
@@ -86,6 +94,7 @@ class TfdsSink:
         )
         self.channels, self.dtype = channels, np.dtype(dtype)
         self.open_shard: _Shard | None = None
+        self._ledger = self.ledger()
 
     @cached_property
     def images_per_shard(self) -> int:
@@ -109,48 +118,49 @@ class TfdsSink:
     def boundary(self, done: int) -> int:
         return max((end for end in self.ends if end <= done), default=0)
 
-    def encode(self, made: Made) -> _Encoded:
-        job, output = made.job, self.output
-        if made.normal is None:
-            return _Encoded(None, output.left_out(made), None, None)
-        first_of_image = job.method == 0 and job.draw_of_image == 0
+    def encode(self, made: Made) -> _Records:
+        output, first = self.output, made.job.first_of_image
+        if made.normal is None or (made.reason is not None and not first):
+            return _Records(Encoded(None, output.left_out(made)))
+        made, final = output.settled(made)
+        normal = normal_sha256 = None
+        if first:
+            png = encode_png(final.normal)
+            normal = self.normal_record(made, final.normal, png)
+            normal_sha256 = sha256(png)
         if made.reason is not None:
-            normal = None
-            if first_of_image:
-                normal = self._normal(made, output.normal(made))
-            return _Encoded(None, output.left_out(made), normal, None)
-        final = output.plan.final(made)
-        if reason := lost(output.plan, made, final):
-            made = dataclasses.replace(made, reason=reason)
-            normal = self._normal(made, final.normal) if first_of_image else None
-            return _Encoded(None, output.left_out(made), normal, None)
+            left_out = Encoded(None, output.left_out(made), normal_sha256)
+            return _Records(left_out, normal)
         pngs = encode_pair(final)
         # Place and shard are known when the record is written.
         row = output.row(made, final, Paths("", "", ""), pngs)
         mask = pngs.mask or encode_png(final.mask)
-        example = self._serialize(final, pngs.image, mask, row.method, made)
-        normal = self._normal(made, final.normal) if first_of_image else None
-        return _Encoded(row, None, normal, example)
+        example = self.record(made, final, pngs.image, mask)
+        return _Records(Encoded(row, None, normal_sha256), normal, example)
 
-    def commit(self, job: Job, encoded: _Encoded) -> list[str]:
+    def commit(self, job: Job, records: _Records) -> list[str]:
         if self.open_shard is None:
-            number = bisect.bisect_right(self.ends, job.index)
+            number = self.shard_of(job)
             names = {split: self.shard_name(split, number) for split in SPLITS}
             self.open_shard = _Shard(self.folder, names, number)
         shard = self.open_shard
-        if encoded.normal is not None:
-            shard.write("train", encoded.normal)
-            shard.normals[job.image] = shard.lengths["train"] - 1
-        if encoded.row is None:
-            shard.lines.append(encoded.left_out)
-        else:
-            shard.write("test", encoded.example)
-            shard.lines.append(self._placed(encoded.row, job).line())
+        for split, record in (("train", records.normal), ("test", records.example)):
+            if record is not None:
+                shard.write(split, record)
+        row = self._ledger.enter(job, records.encoded)
+        shard.lines.append(records.encoded.left_out if row is None else row.line())
         if job.index + 1 < self.ends[shard.number]:
             return []
         shard.close()
         self.open_shard = None
         return shard.lines
+
+    def ledger(self) -> "ShardLedger":
+        return ShardLedger(self)
+
+    def shard_of(self, job: Job) -> int:
+        """The number of the shard that a job's images are in."""
+        return bisect.bisect_right(self.ends, job.index)
 
     def finish(self) -> None:
         """Write features.json and dataset_info.json."""
@@ -186,28 +196,56 @@ class TfdsSink:
         for shard in range(len(self.ends)):
             for split in SPLITS:
                 yield f"{inside}/{self.shard_name(split, shard)}"
-        for name in ("features.json", "dataset_info.json", "label.labels.txt"):
+        for name in METADATA:
             yield f"{inside}/{name}"
 
-    def _placed(self, row: Row, job: Job) -> Row:
-        """The row with the places of its records: ``<file>#<number in the file>``."""
-        shard, inside = self.open_shard, f"{self.name}/{VERSION}"
-        test, train = (self.shard_name(s, shard.number) for s in ("test", "train"))
-        place = f"{inside}/{test}#{shard.lengths['test'] - 1}"
-        return dataclasses.replace(
-            row,
-            image=place,
-            mask=place if row.anomalous else None,
-            normal=f"{inside}/{train}#{shard.normals[job.image]}",
-        )
+    def jobs_in(self, name: str) -> Iterable[int]:
+        found = re.fullmatch(r".*\.array_record-(\d+)-of-\d+", name)
+        if found is None or (shard := int(found[1])) >= len(self.ends):
+            return ()
+        return range(self.ends[shard - 1] if shard else 0, self.ends[shard])
 
-    def _normal(self, made: Made, own: Pixels) -> bytes:
-        mask = np.zeros((*own.shape[:2], 1), np.uint8)
-        final = Final(own, own, mask)
-        return self._serialize(final, encode_png(own), encode_png(mask), "good", made)
+    def together(self, number: int) -> Iterable[int]:
+        shard = bisect.bisect_right(self.ends, number)
+        return range(self.ends[shard - 1] if shard else 0, self.ends[shard])
+
+    def where(self, job: Job, row: dict[str, Any] | None) -> Paths | None:
+        if row is None:
+            return None
+        return Paths(row["normal"], row["image"], row["image"])
+
+    def normal_fits(self, name: str, made: Made, final: Final, png: bytes) -> bool:
+        run = self.output.run
+        # As it lies there: another version of zlib gives other bytes of the same mask.
+        mask = read_pngs(run, name)[1]
+        fits = self._normal_with(made, final.normal, png, mask) == read_record(
+            run, name
+        )
+        return fits and not decode_png(mask).any()
+
+    def record_problem(self, name: str, made: Made, final: Final) -> str | None:
+        run = self.output.run
+        found = read_record(run, name)
+        if found == self.record(made, final, *read_pngs(run, name)):
+            return None
+        return "the record has another label, example id, draw or source"
+
+    def normal_record(self, made: Made, own: Pixels, png: bytes) -> bytes:
+        """The record of a normal image."""
+        mask = encode_png(np.zeros((*own.shape[:2], 1), np.uint8))
+        return self._normal_with(made, own, png, mask)
+
+    def _normal_with(self, made: Made, own: Pixels, png: bytes, mask: bytes) -> bytes:
+        final = Final(own, own, np.zeros((*own.shape[:2], 1), np.uint8))
+        return self._serialize(made, final, png, mask, "good")
+
+    def record(self, made: Made, final: Final, image: bytes, mask: bytes) -> bytes:
+        """The record of a result whose images are these PNG files."""
+        method = self.output.plan.methods[made.job.method].name
+        return self._serialize(made, final, image, mask, method)
 
     @stage("encode")
-    def _serialize(self, final, image: bytes, mask: bytes, label: str, made) -> bytes:
+    def _serialize(self, made: Made, final: Final, image, mask, label: str) -> bytes:
         """A tf.train.Example with sorted keys: TFDS itself leaves their order open."""
         shape, dtype = final.image.shape, final.image.dtype
         if shape[-1] != self.channels or dtype != self.dtype:
@@ -221,7 +259,7 @@ class TfdsSink:
         # What `features.encode_example` and its serializer give, in a sixth of the time.
         example = tf_example_pb2.Example()
         values = example.features.feature
-        source = str(self.output.plan.images[made.job.image])
+        source = self.output.plan.source(made.job.image)
         texts = {"image": image, "mask": mask, "source": source.encode()}
         for name, text in texts.items():
             values[name].bytes_list.value.append(text)
@@ -233,6 +271,32 @@ class TfdsSink:
         for name, number in numbers.items():
             values[name].int64_list.value.append(number)
         return example.SerializeToString(deterministic=True)
+
+
+class ShardLedger(Ledger):
+    """Gives rows the places of their records: ``<file>#<number in the file>``."""
+
+    def __init__(self, sink: TfdsSink):
+        super().__init__(sink.output.run)
+        self.sink, self.shard = sink, -1
+        self.lengths = dict.fromkeys(SPLITS, 0)
+
+    def enter(self, job: Job, encoded: Encoded) -> Row | None:
+        sink, shard = self.sink, self.sink.shard_of(job)
+        if shard != self.shard:
+            self.shard, self.lengths = shard, dict.fromkeys(SPLITS, 0)
+        self.lengths["train"] += encoded.normal_sha256 is not None
+        row = super().enter(job, encoded)
+        if row is None:
+            return None
+        self.lengths["test"] += 1
+        inside = f"{sink.name}/{VERSION}"
+        train, test = (
+            f"{inside}/{sink.shard_name(split, shard)}#{self.lengths[split] - 1}"
+            for split in SPLITS
+        )
+        mask = test if row.anomalous else None
+        return dataclasses.replace(row, normal=train, image=test, mask=mask)
 
 
 class _Shard:
@@ -251,14 +315,11 @@ class _Shard:
             )
             for split, path in self.paths.items()
         }
-        self.lengths = dict.fromkeys(names, 0)
-        self.normals: dict[int, int] = {}
         self.lines: list[str] = []
 
     @stage("write")
     def write(self, split: str, record: bytes) -> None:
         self.writers[split].write(record)
-        self.lengths[split] += 1
 
     @stage("write")
     def close(self) -> None:
@@ -267,34 +328,69 @@ class _Shard:
             os.replace(temporary_name(path), path)
 
 
-def record_count(path: Path) -> int:
-    """Number of records in an ArrayRecord file."""
-    from array_record.python.array_record_module import ArrayRecordReader
+PLACE = re.compile(r"(.+\.array_record-\d+-of-\d+)#(\d+)")
+"""A record as a manifest names it: ``<file>#<number in the file>``."""
 
-    reader = ArrayRecordReader(str(path))
-    try:
+
+def record_count(path: Path) -> int:
+    """Number of records in an ArrayRecord file.
+
+    Raises:
+      RunError: it cannot be read.
+    """
+    with _reader(path) as reader:
         return reader.num_records()
-    finally:
-        reader.close()
+
+
+def read_record(run: Path, place: str) -> bytes:
+    """The record at ``"<file>#<number>"``, as it was serialized.
+
+    Raises:
+      RunError: there is no such record, or it is damaged.
+    """
+    found = PLACE.fullmatch(place)
+    if found is None:
+        raise RunError(f"'{place}' is no record of a TFDS data set")
+    path, number = inside(run, found[1]), int(found[2])
+    with _reader(path) as reader:
+        count = reader.num_records()
+        if number >= count:
+            raise RunError(f"{path} has {count} records, and no number {number}")
+        return reader.read([number])[0]
 
 
 def read_pngs(run: Path, place: str) -> tuple[bytes, bytes]:
     """Image and mask of the record at ``"<file>#<number>"``, as PNG files.
 
     Raises:
-      RunError: there is no such record.
+      RunError: there is no such record, or it is damaged.
     """
-    from array_record.python.array_record_module import ArrayRecordReader
+    from google.protobuf.message import DecodeError
     from tensorflow_datasets.proto import tf_example_pb2
 
-    name, _, number = place.rpartition("#")
-    path = run / name
+    try:
+        example = tf_example_pb2.Example.FromString(read_record(run, place))
+        values = example.features.feature
+        return tuple(values[name].bytes_list.value[0] for name in ("image", "mask"))
+    except (DecodeError, IndexError) as error:
+        raise RunError(f"{run / place} is damaged") from error
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Any]:
+    """An open ArrayRecord file; its refusals are `RunError`."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
     if not path.is_file():
         raise RunError(f"{path} is missing")
-    reader = ArrayRecordReader(str(path))
     try:
-        record = reader.read([int(number)])[0]
-    finally:
-        reader.close()
-    values = tf_example_pb2.Example.FromString(record).features.feature
-    return values["image"].bytes_list.value[0], values["mask"].bytes_list.value[0]
+        reader = ArrayRecordReader(str(path))
+        try:
+            yield reader
+        finally:
+            reader.close()
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+        if isinstance(error, RunError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path} is damaged ({reason[:100]})") from error

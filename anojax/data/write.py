@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from anojax.data.files import Pixels, atomic_write, encode_png, make_folder, sha256
+import numpy as np
+
+from anojax.data.files import (
+    atomic_write,
+    encode_png,
+    make_folder,
+    sha256,
+    sha256_of,
+)
 from anojax.data.manifest import Progress, Row, box, contrast, left_out_line
 from anojax.data.pipeline import Final, Job, Made, Plan
 from anojax.data.stages import stage
@@ -28,17 +36,30 @@ class Output:
     settings: tuple[dict[str, Any], ...]
     """Hyper-parameters and controls of each method, for the manifest."""
 
-    def normal(self, made: Made) -> Pixels:
-        """The normal image of a result as it is written."""
-        native = self.plan.native
-        return made.normal if native is None else native(made.job.image)
+    def settled(self, made: Made) -> tuple[Made, Final]:
+        """A result, and its images as they are written.
+
+        A defect that does not outlive enlarging is left out after all.
+        """
+        plan = self.plan
+        if made.reason is not None:
+            native = plan.native
+            own = made.normal if native is None else native(made.job.image)
+            return made, Final(own, own, np.zeros((*own.shape[:2], 1), np.uint8))
+        final = plan.final(made)
+        vanished = made.mask.any() and not final.mask.any()
+        if vanished and plan.mask_rule is not None and not plan.keep_empty:
+            name = plan.methods[made.job.method].name
+            reason = f"{name} made no defect that shows at the image's own resolution"
+            made = replace(made, reason=reason)
+        return made, final
 
     @stage("manifest")
     def row(self, made: Made, final: Final, paths: "Paths", pngs: "Pngs") -> Row:
         """The manifest's line of a result."""
         plan, job = self.plan, made.job
         return Row(
-            source=str(plan.images[job.image]),
+            source=plan.source(job.image),
             normal=paths.normal,
             image=paths.image,
             mask=None if pngs.mask is None else paths.mask,
@@ -54,16 +75,18 @@ class Output:
             contrast=contrast(final.normal, final.image, final.mask, plan.bits),
             sha256=sha256(pngs.image),
             mask_sha256=None if pngs.mask is None else sha256(pngs.mask),
+            inputs_sha256=made.inputs_sha256,
         )
 
     def left_out(self, made: Made) -> str:
         """The log's line of a job without an image."""
         plan, job = self.plan, made.job
         return left_out_line(
-            str(plan.images[job.image]),
+            plan.source(job.image),
             plan.methods[job.method].name,
             job.example_id,
             made.reason,
+            made.inputs_sha256,
         )
 
 
@@ -78,13 +101,14 @@ class Pngs(NamedTuple):
     mask: bytes | None
 
 
-def lost(plan: Plan, made: Made, final: Final) -> str | None:
-    """Why a result is left out after all: its defect did not outlive enlarging."""
-    kept = plan.mask_rule is None or plan.keep_empty or final.mask.any()
-    if kept or not made.mask.any():
-        return None
-    name = plan.methods[made.job.method].name
-    return f"the defect of {name} is not to be seen at the image's own resolution"
+class Encoded(NamedTuple):
+    """What became of a result: a row, or a line about what was left out."""
+
+    row: Row | None
+    """Without the hash of its normal image."""
+    left_out: str | None
+    normal_sha256: str | None = None
+    """With the first job of each image."""
 
 
 def encode_pair(final: Final) -> Pngs:
@@ -93,9 +117,31 @@ def encode_pair(final: Final) -> Pngs:
     return Pngs(encode_png(final.image), mask)
 
 
+class Ledger:
+    """Adds to rows what depends on the rows before; jobs come in their order."""
+
+    def __init__(self, run: Path):
+        self.run = run
+        # Number of the last normal image, and the hash of its file.
+        self.normal: tuple[int, str] = (-1, "")
+
+    def enter(self, job: Job, encoded: Encoded) -> Row | None:
+        """The row as it stands in the manifest, if there is one."""
+        if encoded.normal_sha256 is not None:
+            self.normal = job.image, encoded.normal_sha256
+        if encoded.row is None:
+            return None
+        if self.normal[0] != job.image:  # an earlier process wrote it
+            self.normal = job.image, sha256_of(self.run / encoded.row.normal)
+        return replace(encoded.row, normal_sha256=self.normal[1])
+
+
 @runtime_checkable
 class Sink(Protocol):
     """Where results go."""
+
+    def ledger(self) -> Ledger:
+        """What completes the rows, from the first job on."""
 
     def make_folders(self) -> None:
         """Before the first job."""
@@ -113,7 +159,23 @@ class Sink(Protocol):
         """After the last job."""
 
     def files(self) -> Iterator[str]:
-        """Every file that the plan may have written, relative to the run."""
+        """The files that hold more than one image, by their names in the run."""
+
+    def jobs_in(self, name: str) -> Iterable[int]:
+        """Numbers of the jobs whose images are in such a file."""
+
+    def together(self, number: int) -> Iterable[int]:
+        """Numbers of the jobs that are written in one piece with a job."""
+
+    def where(self, job: Job, row: dict[str, Any] | None) -> Paths | None:
+        """Where the images of a job are, by the plan or else by the manifest's row;
+        ``None`` where neither says."""
+
+    def normal_fits(self, name: str, made: Made, final: Final, png: bytes) -> bool:
+        """Whether what is stored beside a normal image is right."""
+
+    def record_problem(self, name: str, made: Made, final: Final) -> str | None:
+        """What is wrong with what is stored beside an image."""
 
 
 class MvtecSink:
@@ -125,6 +187,7 @@ class MvtecSink:
 
     def __init__(self, output: Output):
         self.output = output
+        self._ledger = self.ledger()
 
     def boundary(self, done: int) -> int:
         return done
@@ -138,41 +201,57 @@ class MvtecSink:
             f"{category}/ground_truth/{method}/{stem}_mask.png",
         )
 
+    def ledger(self) -> "Ledger":
+        return Ledger(self.output.run)
+
     def make_folders(self) -> None:
         for job in _one_of_each_method(self.output.plan):
             for path in self.paths(job):
                 make_folder((self.output.run / path).parent)
 
-    def encode(self, made: Made) -> str:
-        run, paths, job = self.output.run, self.paths(made.job), made.job
-        if made.normal is None:
-            return self.output.left_out(made)
-        first_of_image = job.method == 0 and job.draw_of_image == 0
+    def encode(self, made: Made) -> Encoded:
+        run, output, first = self.output.run, self.output, made.job.first_of_image
+        if made.normal is None or (made.reason is not None and not first):
+            return Encoded(None, output.left_out(made))
+        paths = self.paths(made.job)
+        made, final = output.settled(made)
+        normal_sha256 = None
+        if first:
+            normal = encode_png(final.normal)
+            atomic_write(run / paths.normal, normal)
+            normal_sha256 = sha256(normal)
         if made.reason is not None:
-            if first_of_image:
-                own = self.output.normal(made)
-                atomic_write(run / paths.normal, encode_png(own))
-            return self.output.left_out(made)
-        final = self.output.plan.final(made)
-        if first_of_image:
-            atomic_write(run / paths.normal, encode_png(final.normal))
-        if reason := lost(self.output.plan, made, final):
-            return self.output.left_out(replace(made, reason=reason))
+            return Encoded(None, output.left_out(made), normal_sha256)
         pngs = encode_pair(final)
         atomic_write(run / paths.image, pngs.image)
         if pngs.mask is not None:
             atomic_write(run / paths.mask, pngs.mask)
-        return self.output.row(made, final, paths, pngs).line()
+        return Encoded(output.row(made, final, paths, pngs), None, normal_sha256)
 
-    def commit(self, job: Job, encoded: str) -> list[str]:
-        return [encoded]
+    def commit(self, job: Job, encoded: Encoded) -> list[str]:
+        row = self._ledger.enter(job, encoded)
+        return [encoded.left_out if row is None else row.line()]
 
     def finish(self) -> None:
         """Every file is in place already."""
 
     def files(self) -> Iterator[str]:
-        for job in self.output.plan.jobs():
-            yield from self.paths(job)
+        return iter(())
+
+    def jobs_in(self, name: str) -> Iterable[int]:
+        return ()
+
+    def together(self, number: int) -> Iterable[int]:
+        return (number,)
+
+    def where(self, job: Job, row: dict[str, Any] | None) -> Paths | None:
+        return self.paths(job)
+
+    def normal_fits(self, name: str, made: Made, final: Final, png: bytes) -> bool:
+        return True  # a PNG file holds nothing else
+
+    def record_problem(self, name: str, made: Made, final: Final) -> str | None:
+        return None
 
 
 def drain(

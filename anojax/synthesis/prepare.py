@@ -1,7 +1,7 @@
 """From a request to a plan: every mistake is found here, before any device works."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anojax
@@ -48,13 +48,19 @@ class Prepared:
             facts |= {"category": self.data.category, "label": self.data.label}
         return facts
 
-    def fill_banks(self) -> None:
-        """Read what the methods draw from before anything is written.
+    def with_banks(self) -> "Prepared":
+        """Read what the methods draw from before anything is written, and note it.
 
         Raises:
           DataError: a texture cannot be read.
         """
-        self.data.fill_banks(n for synth in self.plan.methods for n in synth.needs)
+        needs = {need for synth in self.plan.methods for need in synth.needs}
+        found = self.data.fill_banks(needs)
+        if not found:
+            return self
+        resolved = {k: v for k, v in self.resolved.items() if k != "hash"}
+        resolved |= {"banks": found}
+        return replace(self, resolved=resolved | {"hash": digest(resolved)})
 
 
 def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepared:

@@ -1,23 +1,26 @@
 """A run of synthesis from its request to its report."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anojax.config import to_yaml
+from anojax.config import compare, to_yaml
 from anojax.data.files import atomic_write, make_folder
+from anojax.data.lock import locked
 from anojax.data.manifest import (
     CONFIG,
     FINISHED,
+    MANIFEST,
+    REPORT,
     SHEET,
     Progress,
-    finished,
     mark_finished,
-    plan_files,
     tidy,
 )
 from anojax.data.pipeline import synthesize as make_images
@@ -25,14 +28,24 @@ from anojax.data.shard import TfdsSink
 from anojax.data.write import MvtecSink, Output, Sink, drain
 from anojax.device_memory import images_at_a_time
 from anojax.environment import start_devices, workers
-from anojax.errors import RunError, SettingError
+from anojax.errors import AnojaxError, RunError, SettingError
 from anojax.progress import bar
 from anojax.report import html, sheet
 from anojax.synthesis.config import SynthConfig
 from anojax.synthesis.describe import describe, summary_facts
-from anojax.synthesis.folder import remove_run, state_of
+from anojax.synthesis.folder import (
+    beside,
+    check_apart,
+    read_resolved,
+    remove_run,
+    replace_run,
+    settle,
+    state_of,
+)
 from anojax.synthesis.learned import load_parameters
 from anojax.synthesis.prepare import Prepared, prepare
+from anojax.synthesis.room import check_ids, check_room
+from anojax.synthesis.whole import check_whole, true_lines
 
 SHEET_PER_METHOD = 8
 
@@ -76,27 +89,52 @@ def write_run(
     """
     config, parameters = load_parameters(config, devices)
     job = prepare(config, parameters)
-    state = state_of(folder, job.resolved, overwrite)
-    if state == "finished":
-        facts = finished(folder)
-        tidy(folder)
-        return Outcome(folder, f"already finished, see {FINISHED}", facts)
-    note(describe(job))
-    note(f"output      {folder} ({config.format})")
-    found = start_devices(devices)
-    if batch_size is None:
-        batch_size = default_batch(job, found)
-    elif batch_size < 1:
+    check_ids(job)
+    if batch_size is not None and batch_size < 1:
         raise SettingError(f"--batch-size is {batch_size}; give at least 1")
-    kind = f"{len(found)} x {found[0].device_kind}"
-    note(f"batch       {batch_size} images at a time on {kind}")
-    job.fill_banks()
-    if strict:
-        job.data.check_all()
-    if state == "replace":
-        remove_run(folder)
-    facts = _write(job, folder, found, batch_size, quiet, note)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"--output {folder} is a file; give a folder")
+    # Runs are renamed: a link to one would stay behind with the old one.
+    run = folder.resolve()
+    with locked(run):
+        settle(run)
+        state = state_of(run, job.resolved, overwrite)
+        if state == "finished":
+            facts = check_whole(run, job)
+            tidy(run)
+            return Outcome(folder, f"already finished, see {FINISHED}", facts)
+        note(describe(job))
+        note(f"output      {folder} ({config.format})")
+        found = start_devices(devices)
+        if batch_size is None:
+            batch_size = default_batch(job, found)
+        kind = f"{len(found)} x {found[0].device_kind}"
+        note(f"batch       {batch_size} images at a time on {kind}")
+        job = job.with_banks()
+        if strict:
+            job.data.check_all()
+        if state != "replace":
+            facts = _write(job, run, found, batch_size, quiet, note)
+            return Outcome(folder, "finished", facts)
+        check_apart(run, job.resolved)
+        new = beside(run)
+        with locked(new):
+            facts = _replacement(job, new, found, batch_size, quiet, note)
+        replace_run(run, new)
     return Outcome(folder, "finished", facts)
+
+
+def _replacement(job: Prepared, new: Path, *options) -> dict[str, Any]:
+    """Make a run beside the one that it is to replace; one that is half there and the
+    same goes on."""
+    try:
+        state = state_of(new, job.resolved, False)
+    except AnojaxError:
+        remove_run(new)
+        state = state_of(new, job.resolved, False)
+    if state == "finished":
+        return check_whole(new, job)
+    return _write(job, new, *options)
 
 
 def output_of(job: Prepared, folder: Path) -> Output:
@@ -104,7 +142,7 @@ def output_of(job: Prepared, folder: Path) -> Output:
     return Output(folder, job.data.category, job.plan, job.settings)
 
 
-def _sink(job: Prepared, folder: Path) -> Sink:
+def sink_of(job: Prepared, folder: Path) -> Sink:
     """The writer for the format that is requested."""
     output = output_of(job, folder)
     if job.config.format == "mvtec":
@@ -119,17 +157,18 @@ def _write(job, run: Path, devices, batch_size, quiet: bool, note) -> dict[str, 
     """Make what is missing of a run; returns its facts."""
     started = time.perf_counter()
     make_folder(run)
-    sink = _sink(job, run)
+    sink = sink_of(job, run)
     progress = Progress(run)
-    start = progress.resume(sink.boundary)
-    config_text = to_yaml(job.resolved)
-    plan_files(run, sink.files())
-    atomic_write(run / CONFIG, config_text)
+    if (run / CONFIG).is_file():
+        _same_banks(read_resolved(run), job.resolved, run)
+    start = progress.resume(sink.boundary, partial(true_lines, job, run))
+    check_room(job, run, start)
+    atomic_write(run / CONFIG, to_yaml(job.resolved))
     sink.make_folders()
     total = job.plan.total
     if start:
         note(f"continuing after {start} of {total} images")
-    jobs = (each for each in job.plan.jobs() if each.index >= start)
+    jobs = job.plan.jobs(start)
     with bar(total, start=start, hidden=quiet) as advance:
         results = make_images(
             job.plan,
@@ -148,8 +187,7 @@ def _write(job, run: Path, devices, batch_size, quiet: bool, note) -> dict[str, 
         )
     seconds = time.perf_counter() - started
     sink.finish()
-    facts = _finish(job, run, progress, config_text)
-    mark_finished(run, facts)
+    facts = finish(job, run, progress, sink)
     made = total - start
     return facts | {"seconds": round(seconds, 2), "images_per_second": made / seconds}
 
@@ -160,8 +198,13 @@ def default_batch(job: Prepared, devices: list) -> int:
     return images_at_a_time(devices, job.data.shape, each)
 
 
-def _finish(job: Prepared, run: Path, progress, config_text: str) -> dict[str, Any]:
-    """Manifest, sheet and report; none of them depends on how long it took."""
+def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str, Any]:
+    """Manifest, sheet, report and `finished.json` of a run whose images are there;
+    none of them depends on how long it took.
+
+    Raises:
+      RunError: there is not one image.
+    """
     written, left_out = progress.finish()
     if not written:
         remove_run(run)
@@ -177,21 +220,32 @@ def _finish(job: Prepared, run: Path, progress, config_text: str) -> dict[str, A
         run,
         title=f"anojax: {job.data.category}",
         facts=summary_facts(job, written),
-        config_text=config_text,
+        config_text=(run / CONFIG).read_text(encoding="utf-8"),
         left_out=left_out,
     )
-    return {
+    facts = {
         "images": written,
         "redrawn": sum(t.redrawn for t in tallies.values()),
         "empty": sum(t.empty for t in tallies.values()),
         "left_out": len(left_out),
-        "left_out_reasons": _count(line["reason"] for line in left_out),
+        "left_out_reasons": count_reasons(line["reason"] for line in left_out),
         "hash": job.resolved["hash"],
     }
+    named = (CONFIG, MANIFEST, *([SHEET] if picked else []), REPORT, *sink.files())
+    mark_finished(run, facts, named)
+    return facts
 
 
-def _count(reasons) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        counts[reason] = counts.get(reason, 0) + 1
+def _same_banks(old: dict[str, Any], new: dict[str, Any], run: Path) -> None:
+    """Raise unless half a run goes on with what its methods drew from before."""
+    if changed := compare(old.get("banks", {}), new.get("banks", {})):
+        raise RunError(
+            f"the content of textures or normal images has changed since {run} was "
+            f"begun ({'; '.join(changed)}); put them back, or choose another --output"
+        )
+
+
+def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
+    """How often each was given; the twenty most frequent."""
+    counts = Counter(reasons)
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:20])
