@@ -60,7 +60,11 @@ def as_inputs(inputs: Any, *, lead: int = 0) -> Inputs:
 
 
 def as_plane(value: Any, what: str, *, lead: int = 0, mask: bool = False) -> Any:
-    """One image, or one mask, or with `lead` an array of them; see `as_inputs`."""
+    """One image, or one mask, or with `lead` an array of them; see `as_inputs`.
+
+    Raises:
+      DataError: numbers of another type, or outside their range.
+    """
     if not hasattr(value, "dtype"):
         value = np.asarray(value)
     value = _shaped(value, what, lead, mask)

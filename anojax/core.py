@@ -246,7 +246,14 @@ class Layered(Synthesizer):
         inputs: Inputs,
         mask: Float[Array, "h w 1"],
     ) -> Synthesis:
-        """The anomaly in a given shape. Draws from any stream but ``"shape"``."""
+        """The anomaly in a given shape. Draws from any stream but ``"shape"``.
+
+        Args:
+          params: of the method; `{}` if it learns nothing.
+          key: of this example.
+          inputs: what the method needs.
+          mask: where the defect is, ``[H, W, 1]``, 0 or 1, of `shape`.
+        """
 
     @final
     def synthesize(

@@ -74,6 +74,9 @@ def check_names(owner: str, cls: type, given: Iterable[str]) -> None:
       owner: whose settings they are, for the message.
       cls: the dataclass.
       given: names of keyword arguments.
+
+    Raises:
+      UnknownName: a name that the dataclass does not have.
     """
     known = {field.name for field in dataclasses.fields(cls)}
     for name in given:

@@ -188,7 +188,11 @@ def choose(
 
 
 def listed_in(run: Path) -> dict[str, str]:
-    """What a run has learned from: hash of the file -> where it was; maybe nothing."""
+    """What a run has learned from: hash of the file -> where it was; maybe nothing.
+
+    Raises:
+      DataError: the run's list is damaged.
+    """
     if not (run / FILE).is_file():
         return {}
     try:

@@ -98,7 +98,13 @@ def box(mask: UInt8[np.ndarray, "h w 1"]) -> list[int] | None:
 def contrast(
     before: np.ndarray, after: np.ndarray, mask: np.ndarray, bits: int = 16
 ) -> float:
-    """Mean absolute change under the mask in [0, 1]; 0 for an empty mask."""
+    """Mean absolute change under the mask in [0, 1]; 0 for an empty mask.
+
+    Args:
+      before, after: images of one shape, `bits` deep.
+      mask: where they are compared; above 0 counts.
+      bits: of the pixels: 8 to 16.
+    """
     return round(mean_change(before, after, mask, bits), 6)
 
 

@@ -121,6 +121,13 @@ def write_samples(
     ``<folder>/<product>/train/good/000.png`` is an image,
     ``<folder>/<product>/foreground/000.png`` its foreground (255 is the object).
 
+    Args:
+      folder: is made if need be.
+      products: of `products()`.
+      count: images of each, at least 1.
+      size: (height, width) in pixels or the side of a square, at least 16.
+      seed: an integer from 0 to 2**63 - 1.
+
     Returns:
       The folder. A file that cannot be written is a `DataError`.
 

@@ -44,6 +44,12 @@ def procedural_textures(
 
     Texture i depends on the seed and on i alone.
 
+    Args:
+      size: (height, width) in pixels or the side of a square.
+      channels: 1 or 3.
+      count: at least 1.
+      seed: an integer from 0 to 2**63 - 1.
+
     Raises:
       AnojaxError: the count is below 1.
     """

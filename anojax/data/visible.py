@@ -53,6 +53,11 @@ def mean_change(normal: Pixels, image: Pixels, mask: Mask, bits: int = 16) -> fl
     """Mean absolute change under the mask, of all channels, as a fraction of the range.
 
     0 for an empty mask. `bits` is the sensor's depth, for files of 16 bits.
+
+    Args:
+      normal, image: of one shape, `bits` deep.
+      mask: where they are compared; above 0 counts.
+      bits: of the pixels: 8 to 16.
     """
     rows, columns = (np.flatnonzero(mask[..., 0].any(axis)) for axis in (1, 0))
     if not rows.size:

@@ -85,6 +85,14 @@ def hybrid_loss(
     Only the variance's half of `output` learns from the bound. Arguments are those of
     `simple_loss`. The bound counts T / 1000, as in ADM: once for 1000 timesteps.
 
+    Args:
+      output: of the network: the target's channels, then the variance's.
+      x0: clean images.
+      noise: standard normal, of their shape.
+      t: a timestep for each.
+      schedule: of the noise.
+      prediction: the meaning of `output`.
+
     Returns:
       The loss, and its parts ``mse`` and ``vb``, the latter in bits per dimension.
 

@@ -126,6 +126,12 @@ def rows(
 ) -> dict[str, Any]:
     """What each evaluation of the network from step `start` up to `stop` needs.
 
+    Args:
+      schedule: of the noise.
+      sampler: its settings.
+      start: index of the first step taken.
+      stop: index of the first step not taken; ``None``: all are.
+
     Returns:
       Arrays with one entry per evaluation: ``index`` of the step, ``t`` for the
       network, ``alpha`` and ``sigma`` of its input, ``terms``, the coefficients of its

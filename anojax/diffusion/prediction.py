@@ -58,7 +58,13 @@ class Prediction:
         return output[..., :channels], output[..., channels:]
 
     def of(self, x0: Images, noise: Images, alpha: Level, sigma: Level) -> Images:
-        """What the network should put out."""
+        """What the network should put out.
+
+        Args:
+          x0: clean images.
+          noise: standard normal, of their shape.
+          alpha, sigma: weights of both in x_t.
+        """
         if self.target == "epsilon":
             return noise
         if self.target == "sample":
@@ -68,7 +74,13 @@ class Prediction:
     def solve(
         self, output: Images, x: Images, alpha: Level, sigma: Level
     ) -> tuple[Images, Images]:
-        """x_0 and epsilon as the network sees them in x, which they add up to."""
+        """x_0 and epsilon as the network sees them in x, which they add up to.
+
+        Args:
+          output: the target's half of the network's output.
+          x: images x_t.
+          alpha, sigma: weights of x_0 and noise in them.
+        """
         if self.target == "epsilon":
             return (x - sigma * output) / alpha, output
         if self.target == "sample":
@@ -93,7 +105,13 @@ class Prediction:
 
 
 def epsilon_of(x: Images, x0: Images, alpha: Level, sigma: Level) -> Images:
-    """The noise that makes `x` of `x0`."""
+    """The noise that makes `x` of `x0`.
+
+    Args:
+      x: images x_t.
+      x0: clean images.
+      alpha, sigma: weights of x_0 and noise in x_t.
+    """
     return (x - alpha * x0) / sigma
 
 

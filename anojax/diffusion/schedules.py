@@ -156,6 +156,12 @@ def add_noise(
 ) -> Float[Array, "b h w c"]:
     """x_t ~ q(x_t | x_0) for standard normal `noise` (eq. 4 of Ho et al.).
 
+    Args:
+      x0: clean images.
+      noise: standard normal, of their shape.
+      t: a timestep for each, from 0 to T - 1.
+      schedule: of the noise.
+
     Example:
       >>> x0 = jnp.ones((1, 4, 4, 1))
       >>> noisy = add_noise(x0, -x0, jnp.asarray([999]), schedule=Schedule())
@@ -175,6 +181,12 @@ def timestep_grid(total: int, steps: int, spacing: str, *, offset: int = 0) -> G
     ``ddim``: multiples of the smallest stride that gives as many (ADM's "ddimN");
     ``interpolated``: as ``linspace``, not rounded ("linspace" of the Euler and Heun
     schedulers of diffusers).
+
+    Args:
+      total: T, the timesteps of training.
+      steps: how many are taken, from 1 to `total`.
+      spacing: one of the above.
+      offset: is added to ``leading``; 0 with all others.
 
     Raises:
       SettingError: an unknown spacing, an offset that does not fit, or a number of
@@ -222,6 +234,12 @@ def split_grid(total: int, at: int, above: int, below: int) -> tuple[int, ...]:
 
     For two networks that share the work (Defect-Gen): the first `above` steps are the
     first one's. ``at=0`` needs ``below=0``, and ``at=total`` needs ``above=0``.
+
+    Args:
+      total: T, the timesteps of training.
+      at: where the second network begins, from 0 to `total`.
+      above: steps of the first network.
+      below: steps of the second one.
 
     Raises:
       SettingError: a part has more steps than timesteps, or none where it needs some.

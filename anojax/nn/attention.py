@@ -74,6 +74,11 @@ def attend(
 
     `flash` takes the fused kernel of cuDNN, which has no float32.
 
+    Args:
+      q: queries of t places.
+      k, v: keys and values of s places.
+      flash: NVIDIA GPUs and bfloat16 only.
+
     Example:
       >>> q = jnp.ones((1, 4, 2, 8))
       >>> attend(q, q, 3 * q).mean().item()

@@ -281,6 +281,12 @@ def positional_time(
     """Sines and cosines of `t` at wavelengths from 2 pi to 20000 pi (Ho et al., 2020).
 
     With `shift` 1 the longest wavelength is reached, with 0 it is the next one.
+
+    Args:
+      t: timesteps.
+      size: channels of the result.
+      cosine_first: cosines come before sines.
+      shift: 1 or 0, see above.
     """
     half = size // 2
     exponents = np.arange(half, dtype=np.float32) / np.float32(half - shift)

@@ -35,6 +35,12 @@ def focal(
 
     p is the softmax probability of the true class under a target that leaves `margin`
     to the others, plus `margin`, so that the logarithm is finite.
+
+    Args:
+      logits: of k classes, on the last axis.
+      classes: the truth, 0 to k - 1.
+      gamma: how much what is certain counts less.
+      margin: the target keeps away from 0 and 1.
     """
     probability = jax.nn.softmax(logits, axis=-1)
     target = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
@@ -157,6 +163,11 @@ def msgms_map(a: Batch, b: Batch, *, scales: int = 4, c: float = 0.0026) -> Batc
     """`gms_map` averaged over `scales`, each resized to full size (half-pixel centers).
 
     Every scale halves both images by averaging 2 x 2 pixels.
+
+    Args:
+      a, b: images of one shape.
+      scales: how often they are halved, plus one.
+      c: keeps the quotient finite where gradients vanish.
     """
     shape = a.shape[1:3]
     maps = [resize_bilinear(m, shape) for m in _gms_pyramid(a, b, scales, c)]
@@ -164,7 +175,13 @@ def msgms_map(a: Batch, b: Batch, *, scales: int = 4, c: float = 0.0026) -> Batc
 
 
 def msgms(a: Batch, b: Batch, *, scales: int = 4, c: float = 0.0026) -> Scalar:
-    """Mean of 1 - `gms_map` over `scales`; all scales weigh the same."""
+    """Mean of 1 - `gms_map` over `scales`; all scales weigh the same.
+
+    Args:
+      a, b: images of one shape.
+      scales: how often they are halved, plus one.
+      c: keeps the quotient finite where gradients vanish.
+    """
     losses = [1 - jnp.mean(m) for m in _gms_pyramid(a, b, scales, c)]
     return sum(losses[1:], losses[0]) / scales
 

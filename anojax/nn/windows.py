@@ -34,7 +34,14 @@ def gather_windows(
     columns: Int[np.ndarray, " n"],
     window: tuple[int, int],
 ) -> Float[Array, "n i j c"]:
-    """The windows (h, w) of an image that begin in `row` and in each of `columns`."""
+    """The windows (h, w) of an image that begin in `row` and in each of `columns`.
+
+    Args:
+      image: any values.
+      row: where all begin.
+      columns: where each begins.
+      window: height and width.
+    """
     rows = jnp.asarray(row, jnp.int32) + np.arange(window[0], dtype=np.int32)
     band = image.at[rows].get(mode="promise_in_bounds")
     places = columns[:, None] + np.arange(window[1], dtype=np.int32)[None]
@@ -49,7 +56,14 @@ def gaussian_upsample(
     begins: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]],
 ) -> Float[Array, "h w"]:
     """A value for every pixel: the mean of the windows' values, weighted by a Gaussian
-    about the center of each, whose deviation is a sixth of the window."""
+    about the center of each, whose deviation is a sixth of the window.
+
+    Args:
+      found: a value for each window.
+      shape: height and width of the image.
+      window: height and width of a window.
+      begins: rows and columns where windows begin, of `window_starts`.
+    """
     weights = []
     for side, size, begin in zip(shape, window, begins, strict=True):
         distance = np.arange(side)[:, None] - (begin[None] + (size - 1) / 2)

@@ -15,6 +15,12 @@ def partition(
 ) -> Int[Array, "h w"]:
     """Divide an image of `shape` (h, w) into disjoint sets of cells (RIAD, 2021).
 
+    Args:
+      key: source of the draws.
+      shape: height and width.
+      cell_px: side of a square cell.
+      parts: number of sets.
+
     Returns:
       The number of every pixel's set, 0 to parts - 1. The sets have equally many cells,
       but for the last ones, which lack what does not divide.
@@ -39,6 +45,12 @@ def cover(
 
     The area is met to half a cell, but one cell is always taken. Pixels of a cell that
     `where` leaves out are covered with it.
+
+    Args:
+      key: source of the draws.
+      where: pixels that count, 0 or 1.
+      area_px: how many of them the cells cover together, if there is room.
+      cell_px: side of a square cell.
     """
     shape = where.shape
     ranks, size = _ranks(key, shape, cell_px), _sums(where, cell_px)

@@ -27,6 +27,12 @@ def sample(
     Every pixel outside the image has the value `fill`, so that the outermost
     pixels fade into it over one pixel; `fill=None` repeats the border instead.
     Coordinates that are not finite count as outside.
+
+    Args:
+      image: any values.
+      y, x: pixel coordinates; centers lie on integers.
+      fill: value beyond the border.
+      method: ``bilinear`` or ``nearest``.
     """
     h, w, channels = image.shape
     rim = 0 if fill is None else 1
@@ -122,6 +128,12 @@ def rotate(
     """Turn about the center, counter-clockwise, at the same size.
 
     `fill` is the value of the corners that swing in (`None`: repeat the border).
+
+    Args:
+      image: any values.
+      angle_rad: counter-clockwise on the screen.
+      fill: value beyond the border.
+      method: ``bilinear`` or ``nearest``.
     """
     matrix = rotation(image.shape[:2], angle_rad)
     return affine(image, matrix, fill=fill, method=method)

@@ -54,6 +54,12 @@ def resize_bicubic(
 
     The result lies in the top-left corner of `canvas` = (height, width); the rest is
     zero. Values may overshoot the range of the cells.
+
+    Args:
+      cells: planes with room for the largest size.
+      size_in: rows and columns that count, possibly traced.
+      size_out: rows and columns of the result, possibly traced.
+      canvas: static height and width that hold it.
     """
     _, rows, columns = cells.shape
     down = bicubic_weights(

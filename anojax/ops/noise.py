@@ -38,6 +38,12 @@ def perlin_field(
     Only the first ``cells + 1`` nodes of each axis count, so that one static lattice
     serves every number of cells below n. Pixel i lies at ``i * cells / extent``; the
     lattice spans `extent` = (height, width), by default `shape`.
+
+    Args:
+      angles_rad: directions of the gradients at the nodes.
+      cells: (rows, columns) of the lattice.
+      shape: height and width of the result.
+      extent: height and width that the lattice covers; ``None``: `shape`.
     """
     extent = extent or shape
     nodes = angles_rad.shape[0]
@@ -88,7 +94,14 @@ def perlin_field_at(
     *,
     extent: tuple[int, int],
 ) -> Float[Array, "h w 1"]:
-    """The noise of `perlin_field` at any continuous pixel coordinates in `extent`."""
+    """The noise of `perlin_field` at any continuous pixel coordinates in `extent`.
+
+    Args:
+      angles_rad: directions of the gradients at the nodes.
+      cells: (rows, columns) of the lattice.
+      y, x: pixel coordinates.
+      extent: height and width that the lattice covers.
+    """
     nodes = angles_rad.shape[0]
     gradient_y, gradient_x = jnp.cos(angles_rad).ravel(), jnp.sin(angles_rad).ravel()
 
@@ -282,6 +295,14 @@ def perlin_shape(
 
     `Controls.area` is a fraction of the foreground (of the image without one), even
     where the region leaves only part of it.
+
+    Args:
+      key: source of the draws.
+      inputs: size, foreground, region and control over the area.
+      exponents: smallest and largest, as in `perlin`.
+      threshold: of the noise.
+      rotation: how the field is rotated, as in `perlin`.
+      on_empty: what happens to an empty mask, as in `perlin_mask`.
     """
     shape, within, area = inputs.image.shape[:2], allowed(inputs), inputs.controls.area
     if area is not None and inputs.region is not None:

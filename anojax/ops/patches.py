@@ -114,6 +114,11 @@ def bounded_size(
 
     A side that is clipped takes the other with it as far as its own bounds allow, so
     that proportions change as little as possible.
+
+    Args:
+      size: height and width in pixels.
+      scale: positive.
+      low, high: smallest and largest (height, width).
     """
     old_h, old_w = (jnp.asarray(v).astype(jnp.float32) for v in size)
     height = jnp.clip(scale * old_h, low[0], high[0])
@@ -133,6 +138,12 @@ def controlled_size(
 
     ``None`` keeps the area or the aspect of `size`. A box that does not fit into `high`
     gives up its aspect first, then its area.
+
+    Args:
+      size: height and width in pixels.
+      high: largest height and width.
+      area_px: in pixels.
+      aspect: width / height, positive.
     """
     height, width = (jnp.asarray(v).astype(jnp.float32) for v in size)
     area = height * width if area_px is None else area_px

@@ -60,6 +60,11 @@ def box_around(
 
     The center is the pixel `size // 2` of the box. A box larger than the image starts
     at 0.
+
+    Args:
+      y, x: center, in pixels.
+      height, width: of the box, in pixels.
+      shape: height and width of the image.
     """
     y0 = jnp.clip(y - height // 2, 0, jnp.maximum(shape[0] - height, 0))
     x0 = jnp.clip(x - width // 2, 0, jnp.maximum(shape[1] - width, 0))
@@ -91,7 +96,14 @@ def area_that_fits(
     angle_rad: Float[Array, ""],
     shape: tuple[int, int],
 ) -> Float[Array, ""]:
-    """The area of a box, cut down so that the box turned by that angle fits `shape`."""
+    """The area of a box, cut down so that the box turned by that angle fits `shape`.
+
+    Args:
+      area_px: of the box, in pixels.
+      aspect: width / height, positive.
+      angle_rad: by which the box is rotated.
+      shape: height and width of the image.
+    """
     height, width = jnp.sqrt(area_px / aspect), jnp.sqrt(area_px * aspect)
     cos, sin = jnp.abs(jnp.cos(angle_rad)), jnp.abs(jnp.sin(angle_rad))
     tall, wide = width * sin + height * cos, width * cos + height * sin
@@ -139,6 +151,11 @@ def box_sum(
     """Sum of the mask over the boxes [y0, y0 + height) x [x0, x0 + width).
 
     Parts of a box outside the image count as 0.
+
+    Args:
+      integral: of `integral_image`.
+      y0, x0: top-left pixels.
+      height, width: in pixels.
 
     Example:
       >>> sums = integral_image(jnp.ones((4, 4, 1)))

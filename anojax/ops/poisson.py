@@ -92,7 +92,15 @@ def clone_window(
     mask: Float[Array, "h 1 w"] | None = None,
     erosion_px: int = EROSION_PX,
 ) -> Float[Array, "h c w"]:
-    """`clone` on a window that is cut out already; `box` counts from its corner."""
+    """`clone` on a window that is cut out already; `box` counts from its corner.
+
+    Args:
+      source, destination: windows of one size, channels on the middle axis.
+      box: ``(y0, y1, x0, x1)`` in the window, half-open and possibly traced.
+      mixed: keep the destination's gradient where it is the stronger one.
+      mask: weight in [0, 1] of the source; ``None`` is the box.
+      erosion_px: width of the rim whose gradients are still the destination's.
+    """
     h, _, w = destination.shape
     y0, y1, x0, x1 = (jnp.asarray(v, jnp.int32) for v in box)
     if mask is None:

@@ -57,6 +57,13 @@ def fractal_noise(
     The amplitude falls as frequency to the power -`slope` above `coarsest` cycles per
     image; `stretch` > 1 lengthens the grain along `angle_rad` (0: horizontal).
     The image wraps around.
+
+    Args:
+      white: of `white_noise`.
+      slope: how fast the amplitude falls with frequency.
+      coarsest: cycles per image of the longest waves.
+      stretch: of the grain, at least 1.
+      angle_rad: its direction.
     """
     h, w = white.shape
     fy = jnp.asarray(np.fft.fftfreq(h, 1 / h).astype(np.float32))[:, None]
@@ -85,6 +92,11 @@ def worley_noise(
     point, in [0, n * n). The pattern wraps around.
 
     `points` are places in [0, 1) within each cell; n is at least `count`.
+
+    Args:
+      points: one for each of n x n cells, in the cell's own coordinates, 0 to 1.
+      y, x: coordinates of the pixels.
+      count: cells a side, at most n.
     """
     n = points.shape[0]
     side = jnp.asarray(count, jnp.float32)

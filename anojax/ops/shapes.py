@@ -27,6 +27,11 @@ def box_mask(
 ) -> Float[Array, "h w 1"]:
     """The box of rows [y0, y0 + height) and columns [x0, x0 + width).
 
+    Args:
+      shape: height and width of the mask.
+      y0, x0: top-left pixel, possibly traced.
+      height, width: of the box in pixels, possibly traced.
+
     Example:
       >>> box_mask((4, 6), 1, 2, 2, 3)[..., 0].astype(int).tolist()
       [[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0]]
@@ -156,6 +161,11 @@ def rotate_mask(
 
     The shape lives in the top-left `height` x `width` box of the canvas, which must
     also hold the turned box. Nearest neighbor, canvas expanded, cut to the shape.
+
+    Args:
+      mask: a canvas with the shape in its corner.
+      height, width: of the shape, in pixels.
+      angle_rad: counter-clockwise.
 
     Returns:
       The shape, back in the corner, and the height and width of its own box.

@@ -53,7 +53,11 @@ class Trained:
         return f"Trained({self.task.name!r}, {str(self.folder)!r}, step {self.step})"
 
     def check_detects(self) -> None:
-        """Raise `SettingError` if there is no detector."""
+        """Raise `SettingError` if there is no detector.
+
+        Raises:
+          SettingError: there is none.
+        """
         if self.detector is None:
             raise SettingError(
                 f"{self.task.name} trains no detector; there is nothing to score"

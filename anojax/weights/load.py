@@ -99,6 +99,12 @@ def pretrained(
     `path` is a file with weights of this architecture, torchvision's or timm's; without
     it the published file is looked for in `weights_folder`. Nothing is downloaded.
 
+    Args:
+      name: of a network in `CATALOGUE`.
+      path: a file instead of the published one.
+      taps: names of the activations to return.
+      dtype: of the computation.
+
     Raises:
       UnknownName: there is no such network.
       DataError: the file is missing, damaged, or of another network.
@@ -134,6 +140,13 @@ def untrained(
     """The same network with random weights: to train it, or as fixed random features.
 
     A fallback where no weights are at hand; `Backbone.origin` says so.
+
+    Args:
+      name: of a network in `CATALOGUE`.
+      key: source of the weights.
+      width: channels of the stem.
+      taps: names of the activations to return.
+      dtype: of the computation.
     """
     network = ResNet(taps=taps, width=width, dtype=dtype, **_architecture(name))
     x = jnp.zeros((1, 64, 64, 3), jnp.float32)

@@ -119,7 +119,14 @@ def remove(
     parts: int,
     fill: float,
 ) -> Float[Array, "n h w c"]:
-    """Every image `parts` times, each time without another of its sets."""
+    """Every image `parts` times, each time without another of its sets.
+
+    Args:
+      images: any values.
+      sets: for every pixel the set, 0 to `parts` - 1, with which it is removed.
+      parts: number of sets.
+      fill: what takes the place of removed pixels.
+    """
     holes = jnp.where(_members(sets, parts), jnp.float32(fill), images[:, None])
     return rearrange(holes, "b parts h w c -> (b parts) h w c")
 
