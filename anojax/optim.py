@@ -38,10 +38,13 @@ class Optimizer:
     warmup: float = hp(
         0.0, "fraction of the run in which the rate rises from 0", low=0.0, high=1.0
     )
-    weight_decay: float = hp(0.0, "strength of the decay", low=0.0)
-    momentum: float | None = hp(None, "for sgd; none is 0", low=0.0, high=1.0)
+    weight_decay: float = hp(0.0, "strength of the weight decay", low=0.0)
+    momentum: float | None = hp(None, "momentum of sgd; none is 0", low=0.0, high=1.0)
     betas: tuple[float, float] | None = hp(
-        None, "for adam and adamw; none is (0.9, 0.999)", low=0.0, high=1.0
+        None,
+        "decay of both averages of adam and adamw; none is (0.9, 0.999)",
+        low=0.0,
+        high=1.0,
     )
     clip_norm: float | None = hp(None, "largest norm of the whole gradient", low=0.0)
 

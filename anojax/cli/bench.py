@@ -26,8 +26,19 @@ def register(subparsers) -> None:
         metavar="M[,M...]",
         help="methods to time (default: all that need no training)",
     )
-    add("--size", default="256", metavar="N|HxW", help="size (default 256)")
-    add("--channels", type=int, default=3, choices=(1, 3), help="1 or 3 (default 3)")
+    add(
+        "--size",
+        default="256",
+        metavar="N|HxW",
+        help="side of the images (default 256)",
+    )
+    add(
+        "--channels",
+        type=int,
+        default=3,
+        choices=(1, 3),
+        help="channels of the images, 1 or 3 (default 3)",
+    )
     add(
         "--batch-size",
         metavar="N[,N...]",
@@ -39,7 +50,7 @@ def register(subparsers) -> None:
         "--seconds",
         type=float,
         metavar="S",
-        help="of timing, for each method and batch size (default 3)",
+        help="seconds of timing for each method and batch size (default 3)",
     )
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="as in synth")
     add("--end-to-end", action="store_true", help="time a run, from files to files")

@@ -16,10 +16,27 @@ def register(subparsers) -> None:
         "'anojax synth', and put one result of each into a gallery.",
     )
     add = parser.add_argument
-    add("--output", metavar="DIR", default="demo", help="folder (default demo)")
-    add("--size", type=int, default=256, metavar="N", help="side (default 256)")
-    add("--images", type=int, default=4, metavar="N", help="per product (default 4)")
-    add("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
+    add(
+        "--output",
+        metavar="DIR",
+        default="demo",
+        help="folder of the demo (default demo)",
+    )
+    add(
+        "--size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="side of the images (default 256)",
+    )
+    add(
+        "--images",
+        type=int,
+        default=4,
+        metavar="N",
+        help="images per product (default 4)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the run (default 0)")
     add_common(parser)
     parser.set_defaults(run=run)
 

@@ -25,7 +25,10 @@ def register(subparsers) -> None:
     )
     add_synthesis(parser)
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="for the estimate of memory"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images at a time, for the estimate of memory",
     )
     add_common(parser)
     parser.set_defaults(run=run)

@@ -39,7 +39,13 @@ def register(subparsers) -> None:
         help="which values of masks mark a defect, where they are not binary",
     )
     add("--bits", type=int, metavar="N", help="depth of the sensor (8 to 16)")
-    add("--batch-size", type=int, default=16, metavar="N", help="default 16")
+    add(
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="images at a time (default 16)",
+    )
     add("--quiet", action="store_true", help="print errors only")
     add_common(parser)
     parser.set_defaults(run=run)

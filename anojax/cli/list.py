@@ -11,7 +11,9 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "list", help="list the methods", description="List the methods of the survey."
     )
-    parser.add_argument("--paradigm", metavar="P", help="only those of this paradigm")
+    parser.add_argument(
+        "--paradigm", metavar="P", help="list only the methods of this paradigm"
+    )
     add_common(parser)
     parser.set_defaults(run=run)
 

@@ -9,9 +9,11 @@ from anojax.cli.arguments import add_common, describe_field
 
 def register(subparsers) -> None:
     parser = subparsers.add_parser(
-        "show", help="tell all about a method", description="Tell all about a method."
+        "show", help="show all about a method", description="Tell all about a method."
     )
-    parser.add_argument("method", metavar="METHOD", help="see 'anojax list'")
+    parser.add_argument(
+        "method", metavar="METHOD", help="name of a method (see 'anojax list')"
+    )
     add_common(parser)
     parser.set_defaults(run=run)
 

@@ -23,7 +23,7 @@ def register(subparsers) -> None:
     )
     add = parser.add_argument
     add("folder", metavar="RUN", help="folder of the run")
-    add("--row", type=int, metavar="N", help="line N of the manifest alone")
+    add("--row", type=int, metavar="N", help="check line N of the manifest alone")
     add("--input", metavar="DIR", help="where the normal images are now")
     add("--checkpoint", metavar="RUN", help="where the training run is now")
     add(

@@ -33,7 +33,9 @@ class Player:
     """Networks that are moved together, and how."""
 
     optimizer: Optimizer = Optimizer("adam", 2e-4, betas=(0.5, 0.999))
-    ema_decay: float = hp(0.0, "of the averaged parameters; 0: none", low=0.0, high=1.0)
+    ema_decay: float = hp(
+        0.0, "decay of the averaged parameters; 0: none are kept", low=0.0, high=1.0
+    )
     ema_warmup: float | None = hp(
         None,
         "step k averages with a decay of at most (1 + k) / (this + k); none: no bound",
@@ -85,7 +87,9 @@ class AdversarialTask(Task):
     each player; `TrainState.ema` has one for each that is averaged.
     """
 
-    dtype: str = hp("float32", "compute in", choices=("float32", "bfloat16"))
+    dtype: str = hp(
+        "float32", "number type of the computation", choices=("float32", "bfloat16")
+    )
 
     def players(self) -> dict[str, Player]:
         """All players by name: the fields that are one."""

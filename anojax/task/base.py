@@ -55,7 +55,7 @@ class Task(abc.ABC):
     accepts_precomputed: ClassVar[bool] = True
     """Whether precomputed anomalies can stand for those of the step."""
     synth: Synthesizer
-    steps: int = hp(1000, "updates in the whole run; schedules follow it", low=1)
+    steps: int = hp(1000, "updates in the whole run, which schedules follow", low=1)
 
     def __new__(cls, *args, **settings):
         check_names(method_of(cls.__module__), cls, settings)

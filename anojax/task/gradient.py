@@ -26,14 +26,20 @@ class GradientTask(Task):
     """A task with one loss and one optimizer: implement `init_networks` and `loss`."""
 
     optimizer: Optimizer = Optimizer()
-    ema_decay: float = hp(0.0, "of the averaged parameters; 0: none", low=0.0, high=1.0)
+    ema_decay: float = hp(
+        0.0, "decay of the averaged parameters; 0: none are kept", low=0.0, high=1.0
+    )
     ema_warmup: float | None = hp(
         None,
         "update k averages with a decay of at most (1 + k) / (this + k); none: no bound",
         low=1.0,
     )
-    accumulate: int = hp(1, "parts that a device's batch is computed in", low=1)
-    dtype: str = hp("float32", "compute in", choices=("float32", "bfloat16"))
+    accumulate: int = hp(
+        1, "parts in which a device's batch is computed, one after the other", low=1
+    )
+    dtype: str = hp(
+        "float32", "number type of the computation", choices=("float32", "bfloat16")
+    )
 
     @abc.abstractmethod
     def init_networks(

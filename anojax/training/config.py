@@ -22,9 +22,9 @@ from anojax.training.parallel import MeshJit, Pmap, Rules, Strategy
 class TrainConfig:
     """Everything that decides what is learned, and how the run behaves."""
 
-    method: str = hp("", "what to train (see 'anojax list')")
+    method: str = hp("", "method to train (see 'anojax list')")
     stage: str | None = hp(
-        None, "which of the method's trainings (see 'anojax show'); none: the first"
+        None, "stage of training, of those that 'anojax show' lists; none: the first"
     )
     data: DataConfig = DataConfig()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -35,15 +35,19 @@ class TrainConfig:
     """Networks that come trained from elsewhere: a file or a training run of each."""
     length: int | str = hp("100 epochs", "steps, epochs or examples to train")
     batch_size: int = hp(8, "images per step, of all devices together", low=1)
-    seed: int = hp(0, "of images, networks and order", low=0, high=2**32 - 1)
+    seed: int = hp(
+        0, "seed of the images, the networks and their order", low=0, high=2**32 - 1
+    )
     strategy: str = hp("pmap", "how devices share the work", choices=("pmap", "jit"))
     model_devices: int = hp(1, "devices that share one network; for jit", low=1)
-    sharding: Rules = hp((), "(expression, mesh axes) of parameters to divide; for jit")
+    sharding: Rules = hp(
+        (), "(expression, mesh axes) of parameters that devices divide; for jit"
+    )
     steps_per_call: int = hp(1, "updates in one compiled call", low=1)
-    log_every: int | str = hp(50, "between two lines of the log")
-    save_every: int | str = hp("10 %", "between two checkpoints")
+    log_every: int | str = hp(50, "interval between two lines of the log")
+    save_every: int | str = hp("10 %", "interval between two checkpoints")
     eval_every: int | str | None = hp(
-        None, "between two evaluations on the test split; none: no evaluation"
+        None, "interval between two evaluations on the test split; none: no evaluation"
     )
     keep_best: str | None = hp(
         None, "measure whose best checkpoint is kept too", choices=tuple(MEASURES)
@@ -51,7 +55,7 @@ class TrainConfig:
     keep_last: int = hp(1, "newest checkpoints to keep", low=1)
     sample_every: int | str | None = hp(
         None,
-        "between two sheets of samples, for methods that learn to generate; none: off",
+        "interval between two sheets of samples, for methods that learn to generate; none: off",
     )
     samples: int = hp(16, "images on a sheet of samples", low=1)
     resume: str | None = hp(None, "run whose checkpoint goes on here")

@@ -42,11 +42,11 @@ class Timetable:
     1000
     """
 
-    steps: int = hp(1000, "of the whole run", low=1)
-    log_every: int = hp(50, "between two lines of the log", low=1)
-    save_every: int = hp(1000, "between two checkpoints", low=1)
-    eval_every: int | None = hp(None, "between two evaluations", low=1)
-    sample_every: int | None = hp(None, "between two sheets of samples", low=1)
+    steps: int = hp(1000, "length of the whole run", low=1)
+    log_every: int = hp(50, "interval between two lines of the log", low=1)
+    save_every: int = hp(1000, "interval between two checkpoints", low=1)
+    eval_every: int | None = hp(None, "interval between two evaluations", low=1)
+    sample_every: int | None = hp(None, "interval between two sheets of samples", low=1)
     steps_per_call: int = hp(1, "updates in one compiled call", low=1)
     profile: tuple[int, int] | None = hp(None, "first and last step traced", low=0)
 

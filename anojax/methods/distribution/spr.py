@@ -67,10 +67,10 @@ class Spr(Synthesizer):
     )
 
     time: float = hp(
-        1e-3, "of the diffusion, at which images are probed", low=1e-5, high=1.0
+        1e-3, "time of the diffusion at which images are probed", low=1e-5, high=1.0
     )
     sigma: float = hp(
-        25.0, "base of the noise: its standard deviation grows as its power", low=1.01
+        25.0, "base of the noise's standard deviation, which is a power of it", low=1.01
     )
 
     def synthesize(
@@ -208,13 +208,16 @@ class SprTask(GradientTask):
         drops=((1 / 3, 0.1), (2 / 3, 0.1)),
         weight_decay=1e-3,
     )
-    ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)
+    ema_decay: float = hp(0.9999, "decay of the averaged parameters", low=0.0, high=1.0)
     ema_warmup: float | None = hp(
         10.0, "update k averages with a decay of at most (1 + k) / (this + k)", low=1.0
     )
-    width: int = hp(64, "channels of the first block; even", low=2, high=1024)
+    width: int = hp(64, "channels of the first block, an even number", low=2, high=1024)
     times: tuple[float, float] = hp(
-        (1e-5, 1.0), "drawn uniformly for every image", low=1e-5, high=1.0
+        (1e-5, 1.0),
+        "times of the diffusion in training, drawn uniformly for every image",
+        low=1e-5,
+        high=1.0,
     )
     draws: int = hp(3, "perturbations that the detector averages over", low=1)
     smoothing_radius_px: int = hp(

@@ -84,27 +84,33 @@ class DefectGen(Synthesizer):
         high=1000,
     )
     large_steps: int = hp(
-        50, "at most, of the network of large reach", low=1, high=1000
+        50, "most steps of the network of large reach", low=1, high=1000
     )
     small_steps: int = hp(
-        25, "at most, of the network of small reach", low=1, high=1000
+        25, "most steps of the network of small reach", low=1, high=1000
     )
-    large_width: int = hp(128, "channels of its first level", low=1, high=1024)
+    large_width: int = hp(
+        128, "channels of the first level, large reach", low=1, high=1024
+    )
     large_multipliers: tuple[int, ...] = hp(
-        (1, 1, 2, 2, 4, 4), "channels of its levels, in multiples of that", low=1
-    )
-    large_attention: tuple[int, ...] = hp(
-        (8, 16, 32), "reductions, powers of two, at which it attends", low=1
-    )
-    small_width: int = hp(192, "channels of its first level", low=1, high=1024)
-    small_multipliers: tuple[int, ...] = hp(
-        (1, 2, 4),
-        "channels of its levels; two, three, four of them reach 69, 157, 337 px",
+        (1, 1, 2, 2, 4, 4),
+        "channels of the levels, large reach, in multiples of the first",
         low=1,
     )
-    blocks: int = hp(2, "residual blocks in each level of both", low=1)
-    head_channels: int = hp(16, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalized together", low=1)
+    large_attention: tuple[int, ...] = hp(
+        (8, 16, 32), "reductions, powers of two, with attention, large reach", low=1
+    )
+    small_width: int = hp(
+        192, "channels of the first level, small reach", low=1, high=1024
+    )
+    small_multipliers: tuple[int, ...] = hp(
+        (1, 2, 4),
+        "channels of the levels, small reach; two, three, four reach 69, 157, 337 px",
+        low=1,
+    )
+    blocks: int = hp(2, "residual blocks in each level of both networks", low=1)
+    head_channels: int = hp(16, "channels of each attention head", low=1)
+    norm_groups: int = hp(32, "groups of channels, each normalized together", low=1)
 
     def __post_init__(self):
         super().__post_init__()
@@ -225,7 +231,7 @@ class DefectGenTask(GradientTask):
     learns_from_exemplars: ClassVar[bool] = True
     synth: DefectGen
     optimizer: Optimizer = Optimizer("adamw", 1e-4, weight_decay=0.002)
-    ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)
+    ema_decay: float = hp(0.9999, "decay of the averaged parameters", low=0.0, high=1.0)
     ema_warmup: float | None = hp(
         10.0, "update k averages with a decay of at most (1 + k) / (this + k)", low=1.0
     )
@@ -235,7 +241,9 @@ class DefectGenTask(GradientTask):
         "the public code); none: squared error",
         low=0.0,
     )
-    remat: bool = hp(False, "compute blocks twice, for less memory")
+    remat: bool = hp(
+        False, "recompute activations in the backward pass, for less memory"
+    )
 
     def init_networks(
         self, key: Key[Array, ""], batch: Examples

@@ -152,10 +152,10 @@ class DraemTask(GradientTask):
         "adam", 1e-4, schedule="drops", drops=((0.8, 0.2), (0.9, 0.2))
     )
     reconstructive_width: int = hp(
-        128, "channels of the first block that reconstructs", low=1, high=1024
+        128, "channels of the reconstructing network's first block", low=1, high=1024
     )
     discriminative_width: int = hp(
-        64, "channels of the first block that segments", low=1, high=1024
+        64, "channels of the segmenting network's first block", low=1, high=1024
     )
     clean_share: float = hp(0.5, "share of images left clean", low=0.0, high=1.0)
     rotated_share: float = hp(
@@ -165,7 +165,7 @@ class DraemTask(GradientTask):
         low=0.0,
         high=1.0,
     )
-    ssim_weight: float = hp(1.0, "of the structural dissimilarity", low=0.0)
+    ssim_weight: float = hp(1.0, "weight of the structural dissimilarity", low=0.0)
     smoothing_radius_px: int = hp(
         10,
         "for the score, the map is averaged over squares that reach this far",

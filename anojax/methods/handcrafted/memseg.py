@@ -81,7 +81,9 @@ class Memseg(PerlinShape):
         (0.15, 1.0), "opacity of the defect, drawn uniformly", low=0, high=1
     )
     grid_rows: int = hp(8, "rows of tiles that a structural defect shuffles", low=1)
-    grid_columns: int = hp(8, "columns of those tiles", low=1)
+    grid_columns: int = hp(
+        8, "columns of tiles that a structural defect shuffles", low=1
+    )
     augment_texture: bool = hp(
         False, "whether three of ten photometric operators change the texture first"
     )

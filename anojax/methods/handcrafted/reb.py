@@ -84,20 +84,36 @@ class Reb(Synthesizer):
         "all", "one maker, or all of them equally likely", choices=("all", *MAKERS)
     )
     area: tuple[float, float] = hp(
-        (0.02, 0.15), "box of patches and clumps over the image", low=0.001, high=1.0
+        (0.02, 0.15),
+        "area of the box of a patch or clump, as a fraction of the image",
+        low=0.001,
+        high=1.0,
     )
     patch_aspect: float = hp(3.3, "largest aspect of a patch's box", low=1.0, high=10.0)
     clump_aspect: float = hp(3.0, "largest aspect of a clump's box", low=1.0, high=10.0)
-    scar_width_px: tuple[int, int] = hp((7, 21), "width of a scar at 256", low=1)
-    scar_length_px: tuple[int, int] = hp((15, 30), "length of a scar at 256", low=1)
-    scar_angle_deg: int = hp(45, "largest rotation of a scar", low=0, high=180)
-    points: tuple[int, int] = hp((5, 6), "corners of a patch or scar", low=3, high=12)
-    clump_points: tuple[int, int] = hp((5, 9), "corners of a clump", low=3, high=12)
-    tensions: tuple[float, ...] = hp(
-        (0.2, 0.3, 0.4), "how far handles shrink, equally likely", low=0.0, high=1.0
+    scar_width_px: tuple[int, int] = hp(
+        (7, 21), "width of a scar in pixels, at a side of 256", low=1
     )
-    straight: float = hp(0.5, "share of straight edges", low=0.0, high=1.0)
-    blob_px: tuple[float, float] = hp((5.0, 7.0), "grain of a clump at 256", low=1.0)
+    scar_length_px: tuple[int, int] = hp(
+        (15, 30), "length of a scar in pixels, at a side of 256", low=1
+    )
+    scar_angle_deg: int = hp(45, "largest rotation of a scar", low=0, high=180)
+    points: tuple[int, int] = hp(
+        (5, 6), "number of corners of a patch or scar", low=3, high=12
+    )
+    clump_points: tuple[int, int] = hp(
+        (5, 9), "number of corners of a clump", low=3, high=12
+    )
+    tensions: tuple[float, ...] = hp(
+        (0.2, 0.3, 0.4),
+        "factors by which the handles of the curves shrink, equally likely",
+        low=0.0,
+        high=1.0,
+    )
+    straight: float = hp(0.5, "share of edges that are straight", low=0.0, high=1.0)
+    blob_px: tuple[float, float] = hp(
+        (5.0, 7.0), "grain of a clump in pixels, at a side of 256", low=1.0
+    )
     clump_weight: tuple[float, float] = hp(
         (0.5, 1.0), "opacity of a clump", low=0.0, high=1.0
     )

@@ -66,7 +66,9 @@ class Riad(Synthesizer):
     cells_px: tuple[int, ...] = hp(
         (2, 4, 8, 16), "sides of a cell in pixels; one is drawn", low=1, high=1024
     )
-    parts: int = hp(3, "disjoint sets of cells; one is removed", low=2, high=64)
+    parts: int = hp(
+        3, "number of disjoint sets of cells, one of which is removed", low=2, high=64
+    )
     fill: float = hp(
         0.5, "value of removed pixels; 0.5 is zero to the network", low=0, high=1
     )
@@ -194,8 +196,8 @@ class RiadTask(GradientTask):
         "adam", 1e-4, schedule="drops", drops=((250 / 300, 0.1),), weight_decay=1e-5
     )
     width: int = hp(64, "channels of the first block", low=1, high=1024)
-    gms_weight: float = hp(1.0, "of the dissimilarity of gradients", low=0.0)
-    ssim_weight: float = hp(1.0, "of the structural dissimilarity", low=0.0)
+    gms_weight: float = hp(1.0, "weight of the dissimilarity of gradients", low=0.0)
+    ssim_weight: float = hp(1.0, "weight of the structural dissimilarity", low=0.0)
     smoothing_radius_px: int = hp(
         10, "the map is averaged over squares that reach this far", low=0, high=256
     )

@@ -110,7 +110,7 @@ class Realnet(RealnetDiffusion):
     )
     strength: tuple[float, float] = hp(
         (0.1, 0.2),
-        "s, drawn uniformly; (0.15, 0.25) shows more; for ddim (0.01, 0.03)",
+        "range of the strength s, drawn uniformly; (0.15, 0.25) shows more; for ddim (0.01, 0.03)",
         low=0.0,
     )
     sampler: str = hp(
@@ -119,7 +119,7 @@ class Realnet(RealnetDiffusion):
         "variance of s Sigma (ddim)",
         choices=("ddpm", "ddim"),
     )
-    steps: int = hp(20, "of the sampler, out of 1000", low=1, high=1000)
+    steps: int = hp(20, "steps of the sampler, out of 1000", low=1, high=1000)
 
     def __post_init__(self):
         super().__post_init__()
@@ -237,14 +237,16 @@ class RealnetTask(GradientTask):
     accepts_precomputed: ClassVar[bool] = False
     synth: Realnet
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
-    ema_decay: float = hp(0.9999, "of the averaged parameters", low=0.0, high=1.0)
+    ema_decay: float = hp(0.9999, "decay of the averaged parameters", low=0.0, high=1.0)
     ema_warmup: float | None = hp(
         10.0,
         "update k averages with a decay of at most (1 + k) / (this + k), for short runs "
         "(the paper: none)",
         low=1.0,
     )
-    remat: bool = hp(False, "compute blocks twice, for less memory")
+    remat: bool = hp(
+        False, "recompute activations in the backward pass, for less memory"
+    )
 
     def init_networks(
         self, key: Key[Array, ""], batch: Examples

@@ -28,7 +28,9 @@ class RealnetClassifierTask(GradientTask):
     accepts_precomputed: ClassVar[bool] = False
     synth: RealnetDiffusion
     optimizer: Optimizer = Optimizer("adam", 1e-4, clip_norm=1.0)
-    remat: bool = hp(False, "compute blocks twice, for less memory")
+    remat: bool = hp(
+        False, "recompute activations in the backward pass, for less memory"
+    )
 
     def components(self) -> dict[str, Component]:
         return {"network": Component("run", "diffusion")}

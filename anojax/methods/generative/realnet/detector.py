@@ -83,21 +83,27 @@ class RealnetDetectorTask(GradientTask):
         low=4,
         high=32,
     )
-    selection_batches: int = hp(64, "that the choice of channels rests on", low=1)
+    selection_batches: int = hp(
+        64, "batches on which the choice of channels rests", low=1
+    )
     multipliers: tuple[int, ...] = hp(
         (1, 2, 4),
         "channels of the levels that restore, in multiples of half the chosen ones",
         low=1,
     )
-    blocks: int = hp(2, "residual blocks in each of these levels", low=1)
-    head_channels: int = hp(64, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalized together", low=1)
+    blocks: int = hp(2, "residual blocks in each level that restores", low=1)
+    head_channels: int = hp(64, "channels of each attention head", low=1)
+    norm_groups: int = hp(32, "groups of channels, each normalized together", low=1)
     by_max: int = hp(
         256, "residual channels chosen of each image by their greatest value", low=1
     )
-    by_mean: int = hp(256, "and by their mean", low=1)
+    by_mean: int = hp(
+        256, "residual channels chosen of each image by their mean", low=1
+    )
     clean_share: float = hp(0.5, "share of images left clean", low=0.0, high=1.0)
-    restoration_weight: float = hp(1.0, "of the squared error of the features", low=0.0)
+    restoration_weight: float = hp(
+        1.0, "weight of the squared error of the features", low=0.0
+    )
     pool_px: int = hp(
         16,
         "for the score, the map is averaged over squares of this side, at most the "

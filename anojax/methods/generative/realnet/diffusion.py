@@ -44,14 +44,18 @@ class RealnetDiffusion(PerlinShape):
     )
     width: int = hp(256, "channels of the network's first level", low=1, high=1024)
     multipliers: tuple[int, ...] = hp(
-        (1, 1, 2, 2, 4, 4), "channels of its levels, in multiples of that", low=1
+        (1, 1, 2, 2, 4, 4),
+        "channels of the network's levels, in multiples of the first's",
+        low=1,
     )
     attention_at: tuple[int, ...] = hp(
-        (8, 16, 32), "reductions, powers of two, at which it attends", low=1
+        (8, 16, 32),
+        "reductions, powers of two, at which the network has attention",
+        low=1,
     )
-    blocks: int = hp(2, "residual blocks in each of its levels", low=1)
-    head_channels: int = hp(64, "of each head of attention", low=1)
-    norm_groups: int = hp(32, "of channels that are normalized together", low=1)
+    blocks: int = hp(2, "residual blocks in each level of the network", low=1)
+    head_channels: int = hp(64, "channels of each attention head", low=1)
+    norm_groups: int = hp(32, "groups of channels, each normalized together", low=1)
     classifier_width: int = hp(
         128,
         "channels of the classifier's first level; all else it has like the network",

@@ -253,7 +253,10 @@ class CutpasteTask(GradientTask):
         high=1.0,
     )
     stride_frac: float = hp(
-        1 / 64, "between windows when detecting, as a fraction", low=0.001, high=1.0
+        1 / 64,
+        "distance between windows when detecting, as a fraction of the side",
+        low=0.001,
+        high=1.0,
     )
 
     def __post_init__(self):
