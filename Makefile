@@ -1,15 +1,19 @@
-# Two commands: `make demo` looks, `make test` checks. Both set up their environment.
+# `make demo` looks, `make test` checks, `make test-all` checks what takes long, too.
+# All set up their environment.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest test-newest lint format catalog clean
+.PHONY: demo test test-all test-oldest test-newest lint format catalog clean
 
 demo: $(VENV)/.user
 	$(BIN)/anojax demo --output demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto -m ''
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ def images_at_a_time(
     so that other runs find the same programs in the cache.
 
     >>> import jax
-    >>> images_at_a_time(jax.local_devices("cpu")[:1], (256, 256, 3), count=10_000)
+    >>> images_at_a_time(jax.local_devices(backend="cpu")[:1], (256, 256, 3), count=10_000)
     64
 
     Args:

@@ -20,7 +20,7 @@ def in_unit_range(image: Leaf | None) -> Leaf | None:
       image: any shape, uint8 in 0..255 or float32 in [0, 1].
 
     >>> import numpy as np
-    >>> in_unit_range(np.uint8([0, 51, 255])).tolist()
+    >>> in_unit_range(np.uint8([0, 51, 255])).round(2).tolist()
     [0.0, 0.20000000298023224, 1.0]
     """
     if image is None or image.dtype != jnp.uint8:

@@ -55,6 +55,7 @@ WORKS = {"jax", "numpy", "PIL", "flax", "optax", "orbax", "grain", "concurrent"}
 # Levels 0-4 do no file I/O and know no image library.
 FORBIDDEN_BELOW_5 = {"PIL", "cv2", "absl", "skimage", "rich", "yaml", "pathlib", "os"}
 FILES = sorted(ROOT.rglob("*.py"))
+METHODS = "anojax.methods."
 
 
 def module_of(path: Path) -> str:
@@ -166,6 +167,20 @@ def test_nothing_builds_on_the_command_line():
         if not module.startswith("cli") and module != "__main__":
             reached = {m for m in edges if m.startswith("cli")}
             assert not reached, f"{module} imports {reached}"
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_no_method_overrides_another(name):
+    """What methods share, they call; what a family leaves open is abstract."""
+    own = [c for c in registry.get(name).__mro__ if c.__module__.startswith(METHODS)]
+    for number, above in enumerate(own[1:], 1):
+        for key, value in vars(above).items():
+            if key.startswith("__") or not callable(getattr(value, "fget", value)):
+                continue
+            if getattr(value, "__isabstractmethod__", False):
+                continue
+            below = [c.__name__ for c in own[:number] if key in vars(c)]
+            assert not below, f"{below} override {above.__name__}.{key}"
 
 
 def test_no_grab_bags():

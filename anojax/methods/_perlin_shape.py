@@ -1,7 +1,7 @@
 """The settings that all methods with Perlin-shaped defects share."""
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import final, get_args
 
 import jax
 from jaxtyping import Array, Float, Key
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 from anojax.core import Layered, hp
 from anojax.ops.noise import OnEmpty, Rotation, perlin_shape
 from anojax.random import stream
-from anojax.types import Inputs, PyTree
+from anojax.types import Inputs
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class PerlinShape(Layered):
         choices=get_args(OnEmpty),
     )
 
-    def shape(
-        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
-    ) -> Float[Array, "h w 1"]:
-        """The mask, where a defect may go and of the area that is requested."""
-        del params
+    @final
+    def perlin(self, key: Key[Array, ""], inputs: Inputs) -> Float[Array, "h w 1"]:
+        """A mask by these settings, for `shape`: where a defect may go, and of the area
+        that is requested."""
         return perlin_shape(
             stream(key, "shape"),
             inputs,

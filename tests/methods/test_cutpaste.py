@@ -204,3 +204,15 @@ def test_follows_the_public_code(variant):
         distance = np.abs(below[0] - below[1]).max()
         # 0.1 % point for 600 against 1500 samples.
         assert distance < 1.95 * np.sqrt(1 / n + 1 / 1500), name
+
+
+TASKS = {
+    "train": {
+        "blocks": (1, 1, 1, 1),
+        "width": 4,
+        "head_width": 8,
+        "steps": 20,
+        "rate": 0.03,
+        "precomputed": True,
+    }
+}

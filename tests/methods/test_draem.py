@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
-from task_checks import assert_same_step, examples, first_state, gray_images, train
+from tiny import examples, first_state, gray_images, tiny, train
 
 import anojax
 from anojax.detector import score_batch
@@ -19,9 +19,8 @@ from anojax.methods.handcrafted.draem import (
     DraemTask,
     turned,
 )
-from anojax.optim import Optimizer
 from anojax.task import Examples
-from anojax.types import Bank, Controls, Inputs
+from anojax.types import Controls, Inputs
 
 N = 48
 
@@ -121,14 +120,16 @@ def test_same_distribution_as_the_public_code():
         assert ks_2samp(values, reference).statistic < 0.085, name
 
 
-TASK = DraemTask(
-    Draem(augment=False),
-    steps=10,
-    reconstructive_width=4,
-    discriminative_width=4,
-    optimizer=Optimizer("sgd", 0.01),
-)
-BANK = Bank(np.random.default_rng(0).integers(0, 255, (3, 32, 32, 1), np.uint8))
+TASKS = {
+    "train": {
+        "synth": {"augment": False},
+        "steps": 10,
+        "reconstructive_width": 4,
+        "discriminative_width": 4,
+        "rate": 0.01,
+    }
+}
+TASK, BATCH, BANK = (getattr(tiny("draem"), k) for k in ("task", "batch", "bank"))
 
 
 def test_parameters_of_the_paper():
@@ -144,21 +145,14 @@ def test_parameters_of_the_paper():
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(TASK, examples(gray_images()), steps=TASK.steps, bank=BANK)
+    return train(TASK, BATCH, steps=TASK.steps, bank=BANK)
 
 
-def test_loss_falls(trained):
-    _, log = trained
-    values = [row["loss"] for row in log]
-    assert values[-1] < 0.8 * values[0], values
-    total = sum(log[0][name] for name in ("l2", "ssim", "focal"))
-    assert values[0] == pytest.approx(total, rel=1e-5)
-    assert 0 < log[0]["anomalous"] < 1
-
-
-def test_eight_devices_equal_one():
-    batch = examples(gray_images())
-    assert_same_step(*(train(TASK, batch, devices=n, bank=BANK) for n in (1, 8)))
+def test_loss_is_a_sum(trained):
+    _, (row, *_) = trained
+    total = sum(row[name] for name in ("l2", "ssim", "focal"))
+    assert row["loss"] == pytest.approx(total, rel=1e-5)
+    assert 0 < row["anomalous"] < 1
 
 
 def test_detector_gives_probabilities(trained):

@@ -13,6 +13,7 @@ import anojax
 from anojax import Controls, Inputs
 from anojax.errors import AnojaxError
 from anojax.methods.handcrafted.nsa import Nsa
+from anojax.methods.handcrafted.nsa.patches import Patches
 from anojax.methods.handcrafted.nsa.settings import _PRESETS
 
 H, W = 64, 80
@@ -59,11 +60,11 @@ def test_alpha_is_half_at_the_midpoint_of_the_logistic():
     synth = Nsa(logistic=(2.0, 10.0))
     before = jnp.full((20, 1, 20), 50.0)
     labelled = jnp.zeros((20, 1, 20)).at[4:16, :, 4:16].set(1)
-    mask, alpha = synth._label(before, before + 10 * labelled, labelled, None)
+    mask, alpha = Patches(synth).label(before, before + 10 * labelled, labelled, None)
     assert alpha[10, 10, 0] == 0.5 and mask.sum() > 100
-    _, stronger = synth._label(before, before + 11 * labelled, labelled, None)
+    _, stronger = Patches(synth).label(before, before + 11 * labelled, labelled, None)
     assert stronger[10, 10, 0] > 0.8
-    assert not synth._label(before, before + 1, labelled, None)[0].any()
+    assert not Patches(synth).label(before, before + 1, labelled, None)[0].any()
 
 
 def test_other_labels_have_the_same_mask():
@@ -279,3 +280,6 @@ def test_statistics_are_those_of_the_public_code(name):
         theirs = reference[field][np.isfinite(reference[field])]
         distance = ks_2samp(ours, theirs).statistic
         assert distance < 0.07, f"{field}: {distance:.3f}"
+
+
+TASKS = {"train": {"width": 4, "steps": 20, "rate": 0.1, "precomputed": True}}

@@ -8,7 +8,7 @@ runs these convolutions several times slower.
 
 import jax
 import numpy as np
-from task_checks import examples
+from tiny import examples
 
 import anojax
 from anojax.methods.generative.defect_gen import DefectGen, DefectGenTask

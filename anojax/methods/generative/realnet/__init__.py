@@ -152,8 +152,9 @@ class Realnet(RealnetDiffusion):
     def shape(
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Float[Array, "h w 1"]:
+        del params
         if self.scope == "local":
-            return super().shape(params, key, inputs)
+            return self.perlin(key, inputs)
         if inputs.controls.area is not None:
             raise UnsupportedControl(
                 "realnet with the scope 'global' has no control over 'area'; leave it "

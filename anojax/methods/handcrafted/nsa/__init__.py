@@ -18,10 +18,11 @@ from anojax.core import Card, hp
 from anojax.detector import Detector
 from anojax.methods.handcrafted.nsa.patches import (
     Draw,
-    NsaPatches,
+    Patches,
     cut_window,
     with_leftovers,
 )
+from anojax.methods.handcrafted.nsa.settings import NsaSettings
 from anojax.nn.init import init_network
 from anojax.nn.losses import l2, soft_bce
 from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalize
@@ -33,7 +34,7 @@ from anojax.types import Inputs, PyTree, Synthesis
 
 
 @dataclass(frozen=True)
-class Nsa(NsaPatches):
+class Nsa(NsaSettings):
     """Natural synthetic anomalies: Poisson-blended patches of another normal image.
 
     Up to `max_patches` rectangles of the source are resized and blended into the
@@ -75,19 +76,20 @@ class Nsa(NsaPatches):
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Synthesis:
         del params
+        patches = Patches(self)
         # OpenCV's resizing and blending work on bytes. Channels go to the middle axis
         # (`ops.poisson`), which also makes the sums over them four times as fast.
         levels = jnp.round(inputs.image * 255.0)
         before = rearrange(levels, "h w c -> h c w")
-        draws = self._draw(key, inputs)
-        scene = self._scene(key, inputs, levels, draws.active.sum())
-        window = self._window(inputs)
+        draws = patches.draw(key, inputs)
+        scene = patches.scene(key, inputs, levels, draws.active.sum())
+        window = patches.window(inputs)
 
         def step(state: tuple, draw: Draw) -> tuple:
             after, labelled, pasted = state
             # Two branches rather than one: the compiler would resize the patch anew
             # for every difference of neighbors that the blending takes.
-            choose = partial(self._choose, scene, draw, window)
+            choose = partial(patches.choose, scene, draw, window)
             nothing = jax.tree.map(
                 lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(choose)
             )
@@ -95,7 +97,7 @@ class Nsa(NsaPatches):
             old = cut_window(after, labelled, patch.corner, window)
             new = lax.cond(
                 patch.found,
-                lambda: self._paste(scene, patch, *old),
+                lambda: patches.paste(scene, patch, *old),
                 lambda: old,
             )
             # A window travels through the branch, not the image: it is smaller.
@@ -106,7 +108,7 @@ class Nsa(NsaPatches):
 
         start = (before, jnp.zeros_like(before[:, :1]), jnp.int32(0))
         (after, labelled, pasted), _ = lax.scan(step, start, draws)
-        mask, alpha = self._label(before, after, labelled, scene.factor)
+        mask, alpha = patches.label(before, after, labelled, scene.factor)
         aux = {"patches": pasted}
         new = rearrange(after, "h c w -> h w c") / 255.0
         out = local_synthesis(inputs, new, mask, alpha=alpha, aux=aux)

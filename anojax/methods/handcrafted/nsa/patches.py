@@ -82,39 +82,41 @@ class Patch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NsaPatches(NsaSettings):
+class Patches:
     """The steps of the synthesis, in the order in which `Nsa` takes them."""
 
-    def _draw(self, key: Key[Array, ""], inputs: Inputs) -> Draw:
+    how: NsaSettings
+
+    def draw(self, key: Key[Array, ""], inputs: Inputs) -> Draw:
         """All random numbers but the factor of the continuous label."""
-        count, limit = inputs.controls.count, self.setting("max_patches")
+        count, limit = inputs.controls.count, self.how.setting("max_patches")
         n = limit if count is None else max(limit, _MOST_PATCHES)
         size, gate, resize, place = jax.random.split(stream(key, "shape"), 4)
         if count is None:
             active = jax.random.bernoulli(gate, 0.5, (n,)).at[0].set(True)
         else:
             active = jnp.arange(n) < jnp.maximum(jnp.round(count).astype(jnp.int32), 1)
-        scale, offset = self.setting("gamma")
+        scale, offset = self.how.setting("gamma")
         # A Gamma variable of shape 2 is the sum of two exponential ones.
         half = offset + scale * jax.random.exponential(size, (n, 2, 2)).sum(axis=-1)
         factor = 1.0 + 0.5 * jax.random.normal(resize, (n,))
         # Without objects the first place is as good as any.
-        tries = (n, self.tries if self._knows_objects(inputs) else 1, 2)
+        tries = (n, self.how.tries if self._knows_objects(inputs) else 1, 2)
         return Draw(
             active,
             half,
-            jnp.clip(factor, *self.setting("resize")),
+            jnp.clip(factor, *self.how.setting("resize")),
             jax.random.uniform(stream(key, "source"), tries),
             jax.random.uniform(place, tries),
             jax.random.split(place, n),
         )
 
-    def _scene(
+    def scene(
         self, key: Key[Array, ""], inputs: Inputs, levels: Array, patches: Array
     ) -> Scene:
         source = jnp.round(inputs.source * 255.0)
         factor, box_px, controls = None, None, inputs.controls
-        if self.label == "continuous":
+        if self.how.label == "continuous":
             factor = jax.random.uniform(
                 stream(key, "blend"), (), minval=0.05, maxval=0.95
             )
@@ -135,7 +137,7 @@ class NsaPatches(NsaSettings):
 
     def _knows_objects(self, inputs: Inputs) -> bool:
         given = inputs.foreground is not None or inputs.source_foreground is not None
-        return given or self.setting("background") is not None
+        return given or self.how.setting("background") is not None
 
     def _object(
         self, levels: Float[Array, "h w c"], given: Float[Array, "h w 1"] | None
@@ -143,24 +145,24 @@ class NsaPatches(NsaSettings):
         """The object of an image: the one given, or what is not background."""
         if given is not None:
             return given
-        if self.setting("background") is None:
+        if self.how.setting("background") is None:
             return jnp.ones_like(levels[..., :1])
-        level, tolerance = self.setting("background")
+        level, tolerance = self.how.setting("background")
         # Plane by plane: four times as fast on CPU as reducing an innermost axis.
         mean = sum(levels[..., c : c + 1] for c in range(levels.shape[2]))
         distance = jnp.abs(mean / levels.shape[2] - level)
         return binary_median((distance > tolerance).astype(jnp.float32), size_px=7)
 
-    def _window(self, inputs: Inputs) -> tuple[int, int]:
+    def window(self, inputs: Inputs) -> tuple[int, int]:
         """Static size of the window in which a patch of any size fits."""
         shape = inputs.image.shape[:2]
         if inputs.controls.area is not None:
             return shape
-        _, high = self.bounds_px(shape)
+        _, high = self.how.bounds_px(shape)
         # Whole vectors are faster than a remainder.
         return tuple(min(n, -(-m // 8) * 8) for n, m in zip(shape, high, strict=True))
 
-    def _choose(self, scene: Scene, draw: Draw, window: tuple[int, int]) -> Patch:
+    def choose(self, scene: Scene, draw: Draw, window: tuple[int, int]) -> Patch:
         """Take a patch from the source and find a place for it."""
         shape = scene.source.shape[:2]
         crop, in_source = self._crop(scene, draw)
@@ -182,7 +184,7 @@ class NsaPatches(NsaSettings):
         levels = jnp.floor(resized(scene.source) + 0.5)
         return Patch(levels, area, corner, offset, size, found)
 
-    def _paste(
+    def paste(
         self,
         scene: Scene,
         patch: Patch,
@@ -190,9 +192,9 @@ class NsaPatches(NsaSettings):
         labelled: Float[Array, "p 1 q"],
     ) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
         """The window with the patch blended in, and what is labeled in it."""
-        mixed = self.setting("clone") == "mixed"
+        mixed = self.how.setting("clone") == "mixed"
         (y, x), (height, width) = patch.offset, patch.size
-        if self.domain == "mask":
+        if self.how.domain == "mask":
             given = (patch.levels, old, patch.area.astype(jnp.float32))
             given = (rearrange(v, "p c q -> p q c") for v in given)
             new = rearrange(clone_masked(*given, mixed=mixed), "p q c -> p c q")
@@ -206,7 +208,7 @@ class NsaPatches(NsaSettings):
             # which is the same thing because the equation is linear.
             new = old + scene.factor * (new - old)
         kept = labelled > 0.5
-        if self.merge == "overwrite":
+        if self.how.merge == "overwrite":
             window = (old.shape[0], old.shape[2])
             inside = box_in_window(window, patch.offset, patch.size)
             kept &= ~rearrange(inside, "p q c -> p c q")
@@ -219,7 +221,7 @@ class NsaPatches(NsaSettings):
     ) -> tuple[tuple[Array, ...], Bool[Array, ""]]:
         """Where the patch is taken: ``(y0, x0, height, width)``, and if there is."""
         shape = scene.source.shape[:2]
-        low, high = (np.asarray(v, np.float32) for v in self.bounds_px(shape))
+        low, high = (np.asarray(v, np.float32) for v in self.how.bounds_px(shape))
         half = jnp.clip(draw.half_frac * np.asarray(shape, np.float32), low, high)
         margin = tuple(int(v) for v in low)
         centers = centers_within(draw.source_tries, margin, shape)
@@ -228,14 +230,14 @@ class NsaPatches(NsaSettings):
             half.astype(jnp.int32),
             shape,
             sums=scene.source_sums,
-            least_frac=self.setting("min_object_frac"),
+            least_frac=self.how.setting("min_object_frac"),
         )
 
     def _size(
         self, scene: Scene, draw: Draw, crop: tuple, shape: tuple[int, int]
     ) -> tuple[Int[Array, ""], Int[Array, ""]]:
         """Height and width of the pasted box."""
-        low, high = self.bounds_px(shape)
+        low, high = self.how.bounds_px(shape)
         size = bounded_size(crop[2:], draw.scale, low, high)
         if scene.box_px is None and scene.aspect is None:
             return size
@@ -272,32 +274,32 @@ class NsaPatches(NsaSettings):
         ours = (inside & (rearrange(ours, "h w c -> h c w") >= 0.5)).astype(jnp.float32)
         common = overlap_counts(scene.objects[1], ours, corners[:, 0], corners[:, 1])
         held, whole = ours.sum(), (size[0] * size[1]).astype(jnp.float32)
-        good = common.astype(jnp.float32) > self.min_overlap_frac * held
-        good &= held > self.setting("min_object_frac") * whole
+        good = common.astype(jnp.float32) > self.how.min_overlap_frac * held
+        good &= held > self.how.setting("min_object_frac") * whole
         return corners[jnp.argmax(good)], good.any()
 
-    def _label(
+    def label(
         self, before: Array, after: Array, labelled: Array, factor: Array | None
     ) -> tuple[Float[Array, "h w 1"], Float[Array, "h w 1"]]:
         """Where the image changed visibly, and alpha: how much."""
         channels = before.shape[1]
         # Whole numbers: the mean over three channels is a multiple of 1/3.
         change = (jnp.abs(after - before).sum(axis=1) * labelled[:, 0])[..., None]
-        changed = (change > self.tolerance * channels).astype(jnp.float32)
+        changed = (change > self.how.tolerance * channels).astype(jnp.float32)
         mask = binary_median(changed, size_px=5)
-        if self.label == "binary":
+        if self.how.label == "binary":
             return mask, mask
-        if self.label == "continuous":
+        if self.how.label == "continuous":
             return mask, mask * factor
         total = (change * mask)[..., 0].astype(jnp.int32)
         bits = (255 * channels).bit_length()
         total = disk_median(total, radius_px=5, bits=bits)
         # Only so many values can occur: a table, exact to the last bit.
         level = np.arange(255 * channels + 1) / channels
-        if self.label == "intensity":
+        if self.how.label == "intensity":
             table = level / 255
         else:
-            slope, midpoint = self.setting("logistic")
+            slope, midpoint = self.how.setting("logistic")
             table = 1 / (1 + np.exp(-slope * (level - midpoint)))
         table = jnp.asarray(table.astype(np.float32))
         alpha = table.at[total].get(mode="promise_in_bounds")[..., None]

@@ -1,4 +1,4 @@
-"""Makes `task_checks` importable."""
+"""Makes `subjects` importable."""
 
 import sys
 from pathlib import Path
