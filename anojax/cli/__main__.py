@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-      0 when it succeeded, 1 when it found something wrong, 2 when what was asked
+      0 when it succeeded, 1 when it found something wrong, 2 when what was requested
       cannot be done, 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)

@@ -32,16 +32,16 @@ def check_truth(
             "rename them as their images, or remove them",
         )  # fmt: skip
     shapes = {s.path: s.shape for s in test}
-    asked = [
-        _Asked(mask, shapes[t.path], t.path, classes or parse_classes(t.mask_classes))
+    requests = [
+        _Request(mask, shapes[t.path], t.path, classes or parse_classes(t.mask_classes))
         for t in source.test
         for mask in t.masks
     ]
-    yield from _masks(asked, "defect")
+    yield from _masks(requests, "defect")
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """A mask to look at."""
 
     mask: Path
@@ -65,13 +65,13 @@ def check_masks(
         return
     if files.pairs is None:
         shapes = {s.shape for s in good}
-        asked = [_Asked(files.where, shape, classes=classes) for shape in shapes]
-        yield from _masks(asked, kind)
+        requests = [_Request(files.where, shape, classes=classes) for shape in shapes]
+        yield from _masks(requests, kind)
         return
-    asked, lost = [], []
+    requests, lost = [], []
     for one in good:
         try:
-            asked.append(_Asked(files.of(one.path), one.shape, one.path, classes))
+            requests.append(_Request(files.of(one.path), one.shape, one.path, classes))
         except DataError:
             lost.append(one.path)
     if lost:
@@ -85,23 +85,23 @@ def check_masks(
             "warning", f"{len(orphans)} {kind} masks have no image", named(orphans),
             "name them as their images, in the same subfolders",
         )  # fmt: skip
-    yield from _masks(asked, kind)
+    yield from _masks(requests, kind)
 
 
-def _masks(asked: list[_Asked], kind: str) -> Iterator[Finding]:
+def _masks(requests: list[_Request], kind: str) -> Iterator[Finding]:
     with ThreadPoolExecutor() as pool:
-        flaws = list(pool.map(lambda one: _flaws(one, kind), asked))
+        flaws = list(pool.map(lambda one: _flaws(one, kind), requests))
     by_flaw: dict[tuple[str, str, str], list[Path]] = {}
-    for one, several in zip(asked, flaws, strict=True):
+    for one, several in zip(requests, flaws, strict=True):
         for flaw in several:
             by_flaw.setdefault(flaw, []).append(one.mask)
     for (level, what, fix), paths in by_flaw.items():
         yield Finding(level, f"{len(paths)} {kind} masks {what}", named(paths), fix)
 
 
-def _flaws(asked: _Asked, kind: str) -> list[tuple[str, str, str]]:
+def _flaws(request: _Request, kind: str) -> list[tuple[str, str, str]]:
     try:
-        found = decode(asked.mask)
+        found = decode(request.mask)
     except DataError:
         return [("error", "cannot be read", "export them again as PNG")]
     flaws = []
@@ -110,12 +110,17 @@ def _flaws(asked: _Asked, kind: str) -> list[tuple[str, str, str]]:
             ("warning", "are JPEG, which blurs their edges", "save them as PNG")
         )
     try:
-        share = marked(asked.mask, found, asked.classes).mean()
+        share = marked(request.mask, found, request.classes).mean()
     except DataError:
         return [*flaws, ("error", "are not binary", not_binary(found))]
-    if asked.shape != (0, 0):
+    if request.shape != (0, 0):
         try:
-            mask_of(asked.mask, asked.shape, classes=asked.classes, image=asked.image)
+            mask_of(
+                request.mask,
+                request.shape,
+                classes=request.classes,
+                image=request.image,
+            )
         except DataError:
             flaws.append(
                 (

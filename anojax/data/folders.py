@@ -160,7 +160,7 @@ def _own(folder: Path, layout: str, classes: Classes | None) -> tuple[Source, ..
             return several
         source = tree(seen)
     if source is None and layout in ("auto", "masks"):
-        source = masked(seen, asked=layout == "masks", classes=classes)
+        source = masked(seen, requested=layout == "masks", classes=classes)
     if source is None and layout != "auto":
         raise DataError(
             f"{folder} is not laid out as '{layout}'; leave the layout at auto"

@@ -78,7 +78,7 @@ def foregrounds(
       DataError: no image can be read, or a mask does not fit.
     """
     if str(mode) == "none":
-        return Foregrounds("texture", "the whole image, as asked")
+        return Foregrounds("texture", "the whole image, as requested")
     if str(mode) != "auto":
         masks = mask_files(mode, images, root or Path(), "foreground", reading.classes)
         words = "masks from" if masks.pairs else "one mask for all:"

@@ -59,7 +59,7 @@ class Row:
     """None when the draw came out empty."""
     method: str
     settings: dict[str, Any]
-    """Hyper-parameters of the method, the controls that were asked for, and, if the
+    """Hyper-parameters of the method, the controls that were requested, and, if the
     method learns, the checkpoint (sha256 of its parameters)."""
     seed: int
     example_id: int

@@ -206,7 +206,7 @@ class Plan:
 
     def final(self, made: "Made") -> "Final":
         """The images of a result as they are written, at their own resolution if that
-        is asked for."""
+        is requested."""
         if self.native is None:
             return Final(made.normal, made.image, made.mask)
         own = self.native(made.job.image)

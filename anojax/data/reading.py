@@ -69,20 +69,20 @@ class Depth:
 
 
 def depth(
-    paths: Sequence[Path], asked: int | None = None, frames: str = "one"
+    paths: Sequence[Path], requested: int | None = None, frames: str = "one"
 ) -> Depth:
     """The depth of a data set: the least of `DEPTHS` that holds its values.
 
     Args:
       paths: its images; `LOOKED_AT` of them, evenly spread, are looked at.
-      asked: what the user says.
+      requested: what the user says.
       frames: see `records.read_image`.
     """
     picks = np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round()
     picked = [paths[i] for i in sorted(set(picks.astype(int).tolist()))]
     deep = [path for path in picked if has_16_bits(path)]
-    if asked is not None:
-        return Depth(asked, f"{asked} bits of 16, as asked" if deep else "")
+    if requested is not None:
+        return Depth(requested, f"{requested} bits of 16, as requested" if deep else "")
 
     def highest(path: Path) -> int:
         try:
@@ -103,5 +103,5 @@ def depth(
 
 
 def with_gray(reading: Reading, gray: bool) -> Reading:
-    """The same, as one channel if that is asked for."""
+    """The same, as one channel if that is requested."""
     return dataclasses.replace(reading, gray=True) if gray else reading

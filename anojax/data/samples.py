@@ -96,7 +96,7 @@ def make(
     shape = extent(size)
     if count < 1 or min(shape) < 16:
         raise AnojaxError(
-            f"{count} images of {shape[0]} x {shape[1]} pixels were asked for; "
+            f"{count} images of {shape[0]} x {shape[1]} pixels were requested; "
             "give a count of at least 1 and a size of at least 16"
         )
     root = method_key(seed, f"sample/{product}")

@@ -62,7 +62,7 @@ class Stream:
     process: int = 0
     processes: int = 1
     threads: int = 4
-    """That read ahead; 0 reads when asked."""
+    """That read ahead; 0 reads on request."""
     ahead: int = 4
     """Batches that are read ahead, at most."""
 

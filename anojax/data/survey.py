@@ -186,14 +186,14 @@ def _holds_good(folder: Path) -> bool:
 
 
 def masked(
-    seen: Survey, *, asked: bool = False, classes: Classes | None = None
+    seen: Survey, *, requested: bool = False, classes: Classes | None = None
 ) -> Source | None:
     """Masks beside the images, or in folders of their own: images whose mask is empty
     are normal. With ``train`` and ``test``, as in KolektorSDD2, these divide.
 
     Args:
       seen: the folder.
-      asked: the user named this layout: images without a mask are normal, too.
+      requested: the user named this layout: images without a mask are normal, too.
       classes: see `masks.parse_classes`.
     """
     if not seen.masks:
@@ -206,7 +206,7 @@ def masked(
             lambda image: any(_marks(m, classes) for m in pairs.of[image]), pairs.of
         )
         marked = dict(zip(pairs.of, marks, strict=True))
-    _check_masks(seen, pairs, marked, asked)
+    _check_masks(seen, pairs, marked, requested)
     normal = [p for p in seen.images if not marked.get(p, False)]
     split = {p: "test" in seen.roles[p] for p in seen.images}
     divided = any(split.values()) and any(not split[p] for p in normal)
@@ -225,11 +225,11 @@ def masked(
     return seen.source("masks", train, test, left_out)
 
 
-def _check_masks(seen: Survey, pairs: Pairs, marked: dict, asked: bool) -> None:
+def _check_masks(seen: Survey, pairs: Pairs, marked: dict, requested: bool) -> None:
     bare = [p for p in seen.images if p not in marked]
     full = sum(marked.values())
     what = f"{len(marked)} of {len(seen.images)} images have masks"
-    if pairs.orphans and not asked:
+    if pairs.orphans and not requested:
         raise seen.unsure(
             f"{what}, and {len(pairs.orphans)} masks have no image, the first is "
             f"{pairs.orphans[0]}"
@@ -240,7 +240,7 @@ def _check_masks(seen: Survey, pairs: Pairs, marked: dict, asked: bool) -> None:
             "that marks something; give a folder of normal images, or say with "
             "--normal GLOB which of these are"
         )
-    if bare and not asked:
+    if bare and not requested:
         raise seen.unsure(
             f"{what}, {full} of which mark something, and {len(bare)} images have "
             f"none, the first is {bare[0]} (--layout masks takes these as normal)"

@@ -54,7 +54,7 @@ def procedural_textures(
       AnojaxError: the count is below 1.
     """
     if count < 1:
-        raise AnojaxError(f"{count} textures were asked for; give a count from 1")
+        raise AnojaxError(f"{count} textures were requested; give a count from 1")
     chunk = len(KINDS)
     ids = jnp.arange(-(-count // chunk) * chunk, dtype=jnp.int32)
     root = method_key(seed, "textures")

@@ -348,8 +348,8 @@ def test_masks_of_every_category(folder, tmp_path):
         for i in range(4):
             write_image(tmp_path / "regions" / name / f"{i}.png", region)
     words = (f"data.input={folder / 'set'}", f"data.region={tmp_path / 'regions'}")
-    asked = load(TrainConfig, folder / "c.yaml", words)
-    data = read_data(asked, Tone())
+    requested = load(TrainConfig, folder / "c.yaml", words)
+    data = read_data(requested, Tone())
     assert len(data.source) == 12 and data.synth.classes == 3
     for i in range(12):
         one = data.source[i]

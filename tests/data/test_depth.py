@@ -44,7 +44,7 @@ def test_the_depth_is_that_of_the_data_set(tmp_path, bits):
 def test_the_user_knows_better(tmp_path):
     paths = camera(tmp_path / "in", 12, dark=True)
     assert depth(paths).bits == 12  # 1365 needs 11, which no camera has
-    assert depth(paths, 14).sentence == "14 bits of 16, as asked"
+    assert depth(paths, 14).sentence == "14 bits of 16, as requested"
     assert Reading(bits=14).image(paths[0]).max() < 2**12
 
 
