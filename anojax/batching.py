@@ -82,7 +82,7 @@ class Batch:
         out = run(params, key, bank, ids, draws, inputs)
         return jax.tree.map(lambda x: x[:-missing], out) if missing else out
 
-    def lower(self, params: PyTree, size: int, inputs: Inputs) -> jax.stages.Lowered:
+    def lower(self, params: PyTree, size: int, inputs: Any) -> jax.stages.Lowered:
         """The program for batches of `size` inputs like `inputs`.
 
         Once ``.compile()`` was called on it, calls with such a batch find it compiled.
@@ -101,7 +101,7 @@ class Batch:
                 shape, kind.dtype, sharding=sharding, weak_type=kind.weak_type
             )
 
-        inputs = _spread_controls(inputs, 1)
+        inputs = _spread_controls(as_inputs(inputs, lead=1), 1)
         ids = like(np.zeros(1, np.uint32), split, (whole,))
         inputs = jax.tree.map(lambda x: like(x, split, (whole, *x.shape[1:])), inputs)
         key = method_key(0, self.synth.name)

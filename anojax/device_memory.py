@@ -62,8 +62,8 @@ def images_at_a_time(
 
 def free_bytes(devices: Sequence[Device]) -> int | None:
     """Free memory of the fullest device; None where the device does not say, as CPUs."""
-    stats = [device.memory_stats() for device in devices]
-    if not all(stats):
+    stats = [device.memory_stats() or {} for device in devices]
+    if not all({"bytes_limit", "bytes_in_use"} <= each.keys() for each in stats):
         return None
     return min(each["bytes_limit"] - each["bytes_in_use"] for each in stats)
 
@@ -71,8 +71,8 @@ def free_bytes(devices: Sequence[Device]) -> int | None:
 def peak_bytes(devices: Sequence[Device]) -> int | None:
     """Most memory that was in use at once on one device since the process began; None
     where the device does not say, as CPUs."""
-    stats = [device.memory_stats() for device in devices]
-    return max(each["peak_bytes_in_use"] for each in stats) if all(stats) else None
+    peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use") for d in devices]
+    return None if None in peaks else max(peaks)
 
 
 def program_bytes(compiled: Program) -> int | None:

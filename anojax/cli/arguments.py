@@ -99,7 +99,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """How the work is done; none of it changes a pixel."""
     add = parser.add_argument
-    add("--batch-size", type=int, metavar="N", help="images at a time (64 or more)")
+    add("--batch-size", type=int, metavar="N", help="images at a time (by the memory)")
     add("--devices", type=int, metavar="N", help="how many devices to use (all)")
     add("--quiet", action="store_true", help="print errors only")
 
