@@ -25,7 +25,7 @@ from anojax.pixels import as_binary, as_uint8, in_unit_range
 from anojax.random import example_key, method_key, stream
 from anojax.types import Bank, Inputs, PyTree, Synthesis
 
-Strategy = Literal["auto", "vmap", "map"]
+Vectorization = Literal["auto", "vmap", "map"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Batch:
     synth: Synthesizer
     bank: Bank | None
     uint8: bool
-    strategy: Strategy
+    strategy: Vectorization
     devices: tuple[jax.Device, ...]
 
     def __call__(
@@ -115,7 +115,7 @@ class Batch:
         run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
         return run._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _strategy(self) -> Strategy:
+    def _strategy(self) -> Vectorization:
         if self.strategy != "auto":
             return self.strategy
         return "map" if self.devices[0].platform == "cpu" else "vmap"
@@ -139,7 +139,7 @@ def batch(
     *,
     bank: Bank | None = None,
     uint8: bool = False,
-    strategy: Strategy = "auto",
+    strategy: Vectorization = "auto",
     devices: Sequence[jax.Device] | None = None,
 ) -> Batch:
     """Compile a synthesizer over a leading axis and all local devices.
@@ -182,7 +182,9 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("example",))
 
 
-def over_examples(synth: Synthesizer, strategy: Strategy = "auto", uint8: bool = False):
+def over_examples(
+    synth: Synthesizer, strategy: Vectorization = "auto", uint8: bool = False
+):
     """The batch as a pure function, for use inside a larger compiled step.
 
     The pixels are those of `batch`: an image in a training step is the image that
@@ -214,7 +216,7 @@ def over_examples(synth: Synthesizer, strategy: Strategy = "auto", uint8: bool =
 
 
 @lru_cache(maxsize=256)
-def _compiled(synth, uint8: bool, strategy: Strategy, devices):
+def _compiled(synth, uint8: bool, strategy: Vectorization, devices):
     whole, split = PartitionSpec(), PartitionSpec("example")
     return jax.jit(
         jax.shard_map(

@@ -65,6 +65,7 @@ def verify_run(
     Raises:
       RunError: the folder holds no finished run, or the images or the training run are
         others than those it was made with.
+      SettingError: a number is out of its range, or one row is to be repaired.
     """
     if batch_size is not None and batch_size < 1:
         raise SettingError(f"--batch-size is {batch_size}; give at least 1")

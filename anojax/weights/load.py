@@ -20,7 +20,7 @@ from anojax.types import PyTree
 from anojax.weights.convert import resnet_name, to_flax
 from anojax.weights.torch_file import read_torch
 
-LICENCE = (
+LICENSE = (
     "BSD-3-Clause (torchvision); trained on ImageNet, whose images are for "
     "non-commercial research"
 )
@@ -35,7 +35,7 @@ class Published:
     timm: str
     """The same weights in timm, as ``<tag>.safetensors``."""
     url: str
-    license: str = LICENCE
+    license: str = LICENSE
 
     @property
     def sha256_start(self) -> str:
@@ -49,7 +49,7 @@ def _published(name: str, digits: str) -> Published:
     return Published(file, f"{name}.tv_in1k", url)
 
 
-CATALOGUE = {
+CATALOG = {
     name: _published(name, digits)
     for name, digits in (
         ("resnet18", "f37072fd"),
@@ -100,7 +100,7 @@ def pretrained(
     it the published file is looked for in `weights_folder`. Nothing is downloaded.
 
     Args:
-      name: of a network in `CATALOGUE`.
+      name: of a network in `CATALOG`.
       path: a file instead of the published one.
       taps: names of the activations to return.
       dtype: of the computation.
@@ -111,12 +111,12 @@ def pretrained(
     """
     network = ResNet(taps=taps, dtype=dtype, **_architecture(name))
     file = find_weights(name) if path is None else Path(path)
-    if file.name == CATALOGUE[name].file:
-        _check_hash(file, CATALOGUE[name].sha256_start)
+    if file.name == CATALOG[name].file:
+        _check_hash(file, CATALOG[name].sha256_start)
     if any(mark in file.name for mark in OTHER_SCALES):
         warnings.warn(
             f"{file.name} holds other weights than the papers used "
-            f"({CATALOGUE[name].file}); the scale of its features differs",
+            f"({CATALOG[name].file}); the scale of its features differs",
             stacklevel=2,
         )
     variables = to_flax(
@@ -142,7 +142,7 @@ def untrained(
     A fallback where no weights are at hand; `Backbone.origin` says so.
 
     Args:
-      name: of a network in `CATALOGUE`.
+      name: of a network in `CATALOG`.
       key: source of the weights.
       width: channels of the stem.
       taps: names of the activations to return.
@@ -162,7 +162,7 @@ def find_weights(name: str) -> Path:
       DataError: it is not there; says where it goes, whence it comes, its license.
     """
     _architecture(name)
-    folder, entry = weights_folder(), CATALOGUE[name]
+    folder, entry = weights_folder(), CATALOG[name]
     for file in (f"{entry.timm}.safetensors", entry.file):
         if (folder / file).is_file():
             return folder / file

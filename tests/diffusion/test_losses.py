@@ -105,7 +105,7 @@ def test_the_exact_posterior_has_no_divergence(batch):
 
 @pytest.mark.parametrize("deviation", [0.003, 0.1])
 @pytest.mark.parametrize("mean", [-1.2, -0.9, 0.013, 1.0])
-def test_discretised_probabilities_add_up_to_one(mean, deviation):
+def test_discretized_probabilities_add_up_to_one(mean, deviation):
     x = jnp.arange(256, dtype=jnp.float32) / 127.5 - 1
     x = x[None, None, :, None]
     level = jnp.full((1, 1, 1, 1), np.log(deviation), jnp.float32)

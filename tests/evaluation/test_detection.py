@@ -15,8 +15,8 @@ def slow_aupro(maps, masks, limit=0.3):
     """The definition, one threshold at a time."""
     regions = []
     for i, mask in enumerate(masks):
-        labelled, count = ndimage.label(mask, np.ones((3, 3)))
-        regions += [(i, labelled == k + 1) for k in range(count)]
+        labeled, count = ndimage.label(mask, np.ones((3, 3)))
+        regions += [(i, labeled == k + 1) for k in range(count)]
     background = np.concatenate([m[~t] for m, t in zip(maps, masks, strict=True)])
     fpr, pro = [0.0], [0.0]
     for threshold in np.unique(np.concatenate([m.ravel() for m in maps]))[::-1]:

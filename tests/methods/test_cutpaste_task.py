@@ -50,7 +50,7 @@ def test_sizes_of_the_paper():
     batch = examples(np.zeros((2, 256, 256, 3), np.uint8))
     params = jax.eval_shape(task.init, jax.random.key(0), batch).params
     assert count(params["backbone"]) == 11_176_512
-    # Two linear layers with biases, their normalisations, and three classes.
+    # Two linear layers with biases, their normalizations, and three classes.
     head = (512 * 512 + 512 + 2 * 512) + (512 * 128 + 128 + 2 * 128) + (128 * 3 + 3)
     assert count(params["head"]) == head
     assert task.optimizer.rate(0, 100) == np.float32(0.03)

@@ -59,12 +59,12 @@ def test_the_mask_is_what_changed_and_alpha_how_much():
 def test_alpha_is_half_at_the_midpoint_of_the_logistic():
     synth = Nsa(logistic=(2.0, 10.0))
     before = jnp.full((20, 1, 20), 50.0)
-    labelled = jnp.zeros((20, 1, 20)).at[4:16, :, 4:16].set(1)
-    mask, alpha = Patches(synth).label(before, before + 10 * labelled, labelled, None)
+    labeled = jnp.zeros((20, 1, 20)).at[4:16, :, 4:16].set(1)
+    mask, alpha = Patches(synth).label(before, before + 10 * labeled, labeled, None)
     assert alpha[10, 10, 0] == 0.5 and mask.sum() > 100
-    _, stronger = Patches(synth).label(before, before + 11 * labelled, labelled, None)
+    _, stronger = Patches(synth).label(before, before + 11 * labeled, labeled, None)
     assert stronger[10, 10, 0] > 0.8
-    assert not Patches(synth).label(before, before + 1, labelled, None)[0].any()
+    assert not Patches(synth).label(before, before + 1, labeled, None)[0].any()
 
 
 def test_other_labels_have_the_same_mask():

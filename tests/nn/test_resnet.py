@@ -88,7 +88,7 @@ def test_autoencoder_sees_its_input(key, filled):
     assert np.abs(y[0] - y[1]).max() > 1e-3
 
 
-def test_imagenet_normalisation(sample_image):
+def test_imagenet_normalization(sample_image):
     image = imagenet_normalize(jnp.asarray(sample_image))
     expected = (sample_image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(image, expected, atol=1e-5)

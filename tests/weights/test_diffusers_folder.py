@@ -73,7 +73,7 @@ OPTIONS = {
         "layers_per_block": 2,
         "act_fn": "swish",
     },
-    "identity_classes_unnormalised_middle": {
+    "identity_classes_unnormalized_middle": {
         "class_embed_type": "identity",
         "resnet_time_scale_shift": "scale_shift",
         "sample_size": [16, 24],

@@ -196,7 +196,7 @@ def test_files_that_cannot_be_used(tmp_path):
 
 def test_published_files_are_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("ANOJAX_WEIGHTS", str(tmp_path))
-    file = tmp_path / load.CATALOGUE["resnet34"].file
+    file = tmp_path / load.CATALOG["resnet34"].file
     file.write_bytes(b"not it")
     start = hashlib.sha256(b"not it").hexdigest()[:8]
     said = f"damaged: its SHA-256 begins with {start}, expected b627a593"

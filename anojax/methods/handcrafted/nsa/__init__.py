@@ -86,7 +86,7 @@ class Nsa(NsaSettings):
         window = patches.window(inputs)
 
         def step(state: tuple, draw: Draw) -> tuple:
-            after, labelled, pasted = state
+            after, labeled, pasted = state
             # Two branches rather than one: the compiler would resize the patch anew
             # for every difference of neighbors that the blending takes.
             choose = partial(patches.choose, scene, draw, window)
@@ -94,7 +94,7 @@ class Nsa(NsaSettings):
                 lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(choose)
             )
             patch = lax.cond(draw.active, choose, lambda: nothing)
-            old = cut_window(after, labelled, patch.corner, window)
+            old = cut_window(after, labeled, patch.corner, window)
             new = lax.cond(
                 patch.found,
                 lambda: patches.paste(scene, patch, *old),
@@ -103,12 +103,12 @@ class Nsa(NsaSettings):
             # A window travels through the branch, not the image: it is smaller.
             place = (patch.corner[0], 0, patch.corner[1])
             after = lax.dynamic_update_slice(after, new[0], place)
-            labelled = lax.dynamic_update_slice(labelled, new[1], place)
-            return (after, labelled, pasted + patch.found.astype(jnp.int32)), None
+            labeled = lax.dynamic_update_slice(labeled, new[1], place)
+            return (after, labeled, pasted + patch.found.astype(jnp.int32)), None
 
         start = (before, jnp.zeros_like(before[:, :1]), jnp.int32(0))
-        (after, labelled, pasted), _ = lax.scan(step, start, draws)
-        mask, alpha = patches.label(before, after, labelled, scene.factor)
+        (after, labeled, pasted), _ = lax.scan(step, start, draws)
+        mask, alpha = patches.label(before, after, labeled, scene.factor)
         aux = {"patches": pasted}
         new = rearrange(after, "h c w -> h w c") / 255.0
         out = local_synthesis(inputs, new, mask, alpha=alpha, aux=aux)

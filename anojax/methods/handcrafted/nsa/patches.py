@@ -189,7 +189,7 @@ class Patches:
         scene: Scene,
         patch: Patch,
         old: Float[Array, "p c q"],
-        labelled: Float[Array, "p 1 q"],
+        labeled: Float[Array, "p 1 q"],
     ) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
         """The window with the patch blended in, and what is labeled in it."""
         mixed = self.how.setting("clone") == "mixed"
@@ -207,7 +207,7 @@ class Patches:
             # Differs: the factor weakens the change instead of the guidance field,
             # which is the same thing because the equation is linear.
             new = old + scene.factor * (new - old)
-        kept = labelled > 0.5
+        kept = labeled > 0.5
         if self.how.merge == "overwrite":
             window = (old.shape[0], old.shape[2])
             inside = box_in_window(window, patch.offset, patch.size)
@@ -279,12 +279,12 @@ class Patches:
         return corners[jnp.argmax(good)], good.any()
 
     def label(
-        self, before: Array, after: Array, labelled: Array, factor: Array | None
+        self, before: Array, after: Array, labeled: Array, factor: Array | None
     ) -> tuple[Float[Array, "h w 1"], Float[Array, "h w 1"]]:
         """Where the image changed visibly, and alpha: how much."""
         channels = before.shape[1]
         # Whole numbers: the mean over three channels is a multiple of 1/3.
-        change = (jnp.abs(after - before).sum(axis=1) * labelled[:, 0])[..., None]
+        change = (jnp.abs(after - before).sum(axis=1) * labeled[:, 0])[..., None]
         changed = (change > self.how.tolerance * channels).astype(jnp.float32)
         mask = binary_median(changed, size_px=5)
         if self.how.label == "binary":
@@ -313,7 +313,7 @@ def _erosion_px(shape: tuple[int, ...]) -> int:
 
 def cut_window(
     after: Float[Array, "h c w"],
-    labelled: Float[Array, "h 1 w"],
+    labeled: Float[Array, "h 1 w"],
     corner: Int[Array, "2"],
     window: tuple[int, int],
 ) -> tuple[Float[Array, "p c q"], Float[Array, "p 1 q"]]:
@@ -321,7 +321,7 @@ def cut_window(
     place, (height, width) = (corner[0], 0, corner[1]), window
     return tuple(
         lax.dynamic_slice(v, place, (height, v.shape[1], width))
-        for v in (after, labelled)
+        for v in (after, labeled)
     )
 
 
