@@ -71,7 +71,8 @@ def foregrounds(
         spread, are looked at, and unreadable ones are passed over.
       mode: "auto"; "none" for the whole image; a folder with one mask per image,
         named as the image, of the same size; or one mask for all.
-      root: folder of the images, below which masks are in the same places.
+      root: folder of the images, below which masks are in the same places; by
+        default the one that holds all of them.
       reading: how files are read.
 
     Raises:
@@ -80,7 +81,7 @@ def foregrounds(
     if str(mode) == "none":
         return Foregrounds("texture", "the whole image, as requested")
     if str(mode) != "auto":
-        masks = mask_files(mode, images, root or Path(), "foreground", reading.classes)
+        masks = mask_files(mode, images, root, "foreground", reading.classes)
         words = "masks from" if masks.pairs else "one mask for all:"
         return Foregrounds("folder", f"{words} {mode}", masks)
     seen, reasons = [], []

@@ -1,5 +1,6 @@
 """Masks that a user gives for images: one file for all, or a folder with one for each."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class MaskFiles:
 def mask_files(
     where: str | Path,
     images: Sequence[Path],
-    root: Path,
+    root: Path | None,
     kind: str,
     classes: Classes | None = None,
 ) -> MaskFiles:
@@ -72,7 +73,8 @@ def mask_files(
     Args:
       where: a file, or a folder.
       images: that they are for.
-      root: what the images' paths are compared below; see `pairing.pair`.
+      root: what the images' paths are compared below; see `pairing.pair`. By default
+        the folder that holds all of them.
       kind: "region" or "foreground".
       classes: see `masks.parse_classes`.
 
@@ -84,6 +86,8 @@ def mask_files(
     if where.is_file():
         return MaskFiles(kind, where, None, classes)
     found = find_images(where)
+    if root is None:
+        root = Path(os.path.commonpath([image.parent for image in images]))
     where = Path(where).absolute()
     if shared := sorted(set(found) & set(images)):
         raise DataError(
