@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
 from anojax.types import Inputs, Synthesis
@@ -68,8 +69,19 @@ def computed_once(
     differently: a pixel at a threshold would change in the image and be missing in
     the mask. A loop whose length they cannot know, they can neither copy nor fuse.
     """
-    turns = jnp.where(image[0, 0, 0] >= 0.0, 2, 0)
-    return lax.fori_loop(0, turns, lambda _, x: ~x, inside)
+
+    @custom_vmap
+    def loop(inside, pixel):
+        turns = jnp.where(pixel >= 0.0, 2, 0)
+        return lax.fori_loop(0, turns, lambda _, x: ~x, inside)
+
+    @loop.def_vmap
+    def _(size, batched, inside, pixel):
+        # One length for all: a loop over lengths of their own would copy every mask.
+        del size
+        return loop(inside, pixel.ravel()[0]), batched[0]
+
+    return loop(inside, image[0, 0, 0])
 
 
 def local_synthesis(

@@ -6,11 +6,11 @@ The scaling is OpenCV's: H 0..179 (two degrees a step), S, V, Y 0..255, chroma a
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
+from anojax.ops.branch import grouped_switch
 from anojax.ops.color import HEXAGON_OFFSETS, hexagon, sixths
 
 Scalar = Float[Array, ""] | float
@@ -179,7 +179,7 @@ def change_brightness(
 
         return branch
 
-    return jax.lax.switch(space, [within(*names) for names in SPACES.values()], rgb)
+    return grouped_switch(space, [within(*names) for names in SPACES.values()], rgb)
 
 
 def shift_hue_saturation(

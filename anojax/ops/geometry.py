@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from anojax.ops.rounding import rounded
+
 Method = Literal["bilinear", "nearest"]
 Scalar = float | Float[Array, ""]
 
@@ -110,10 +112,17 @@ def rotation(shape: tuple[int, int], angle_rad: Scalar) -> Float[Array, "2 3"]:
     """
     cy, cx = (shape[0] - 1) / 2, (shape[1] - 1) / 2
     cos, sin = jnp.cos(angle_rad), jnp.sin(angle_rad)
+    cos_x, sin_x, cos_y, sin_y = cos * cx, sin * cx, cos * cy, sin * cy
+    if cx == cy:
+        # Each product serves two sums. Compilers round such a one before the sums, but
+        # join it with each of them where they have copied it: the pixels of one image
+        # and of a batch would differ.
+        cos_x, sin_x = rounded(cos_x), rounded(sin_x)
+        cos_y, sin_y = cos_x, sin_x
     return jnp.stack(
         [
-            jnp.stack([cos, -sin, cx - cos * cx + sin * cy]),
-            jnp.stack([sin, cos, cy - sin * cx - cos * cy]),
+            jnp.stack([cos, -sin, cx - cos_x + sin_y]),
+            jnp.stack([sin, cos, cy - sin_x - cos_y]),
         ]
     )
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from anojax.ops import geometry
 from anojax.ops.blend import allowed, requested_area_px
+from anojax.ops.branch import grouped_update
 from anojax.random import stream
 from anojax.types import Inputs
 
@@ -252,13 +253,16 @@ def perlin_mask(
         field = perlin(key, shape, rescale_below=below, **options)
         return ((min_max(field) if normalize else field) > threshold) & inside
 
-    def retry(attempt: Array, mask: Array) -> Array:
-        again = jax.random.fold_in(key, attempt)
-        return lax.cond(mask.any(), lambda: mask, lambda: draw(again))
+    def attempt(number: Array, mask: Array) -> Array:
+        again = jnp.where(number == 0, key, jax.random.fold_in(key, number))
+        # Only empty masks are drawn again, also those of a batch.
+        empty = jnp.where(mask.any(), -1, 0)
+        return grouped_update(empty, [lambda mask, key: draw(key)], mask, again)
 
-    mask = draw(key)
     if on_empty == "retry":
-        mask = lax.fori_loop(1, ATTEMPTS, retry, mask)
+        mask = lax.fori_loop(0, ATTEMPTS, attempt, jnp.zeros_like(inside))
+    else:
+        mask = draw(key)
     return mask.astype(jnp.float32)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Key, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int32, Key, UInt8, UInt32
 
 from anojax.ops import color_spaces, filters, geometry, lookup
+from anojax.ops.branch import grouped_update
 from anojax.random import between
 
 Words = UInt32[Array, "h w"]
@@ -38,6 +39,8 @@ def three_of_ten(
     key: Key[Array, ""],
     image: Float[Array, "h w c"],
     ids: Int32[Array, " k"] | None = None,
+    *,
+    active: Bool[Array, ""] | bool = True,
 ) -> Float[Array, "h w c"]:
     """Apply three different operators of `NAMES`, uniformly drawn, in random order.
 
@@ -45,6 +48,9 @@ def three_of_ten(
       key: source of the choice and of the operators' parameters.
       image: RGB or gray in [0, 1]; it is rounded to 8 bits first.
       ids: indices into `NAMES` to apply in this order, instead of drawing them.
+      active: where it is false the operators are left out, and what comes back is
+        arbitrary: say so of images that nobody will look at, they cost next to nothing
+        under ``vmap`` then.
 
     Returns:
       The augmented image; its values are k / 255. A gray image has no hue and no
@@ -54,15 +60,10 @@ def three_of_ten(
     if ids is None:
         ids = choose(choice)
     channels = image.shape[-1]
-    branches = [_operators(channels)[name] for name in NAMES]
     draws = jax.random.uniform(draws, (ids.shape[0], 8))
-
-    def slot(state, which_and_draws):
-        which, draws = which_and_draws
-        return jax.lax.switch(which, branches, *state, draws), None
-
+    steps = jnp.where(active, ids.astype(jnp.int32), -1), draws
     start = lookup.pack(image), lookup.identity(channels)
-    (words, table), _ = jax.lax.scan(slot, start, (ids.astype(jnp.int32), draws))
+    (words, table), _ = jax.lax.scan(_slot, start, steps)
     return lookup.unpack(lookup.apply_table(words, table), channels=channels)
 
 
@@ -76,54 +77,87 @@ def apply_operator(
 ) -> Float[Array, "h w c"]:
     """One operator of `NAMES` alone; `draws` in [0, 1) decide its parameters."""
     channels = image.shape[-1]
-    operator = _operators(channels)[name]
-    words, table = operator(lookup.pack(image), lookup.identity(channels), draws)
+    state = lookup.pack(image), lookup.identity(channels)
+    if name in _on_pixels(channels):
+        words, table = _on_pixels(channels)[name](state, draws)
+    else:
+        words, table = state
+        table = lookup.compose(table, _on_levels(channels)[name](draws))
     return lookup.unpack(lookup.apply_table(words, table), channels=channels)
-
-
-# An operator takes the words, the table that still has to be applied to them, and its
-# uniform draws in [0, 1); it returns new words and a new pending table.
-Operator = Callable[[Words, Table, Draws], tuple[Words, Table]]
-
-
-def _operators(channels: int) -> dict[str, Operator]:
-    operators = {
-        "gamma": _then(_gamma),
-        "sharpness": _pixels(_sharpness),
-        "solarize": _then(_solarize),
-        "posterize": _then(lambda u, c: lookup.posterize(_integer(u[0], 1, 8))),
-        "invert": _then(lambda u, c: lookup.invert()),
-        "autocontrast": _from_counts(_autocontrast),
-        "equalize": _from_counts(lambda counts, u: lookup.equalize(counts)),
-        "rotate": _pixels(_rotate),
-    }
-    if channels == 1:
-        return operators | {
-            "brightness": _then(_gray_brightness),
-            "hue_saturation": lambda words, table, u: (words, table),
-        }
-    return operators | {
-        "brightness": _pixels(_brightness),
-        "hue_saturation": _pixels(_hue_saturation),
-    }
 
 
 # ---------------------------------------------------------------- kinds of operators
 
-
-def _then(make: Callable[[Draws, int], Table]) -> Operator:
-    """An operator that is a table, whatever the image."""
-
-    def operator(words, table, u):
-        return words, lookup.compose(table, make(u, table.shape[0]))
-
-    return operator
+# The words, and the table that still has to be applied to them.
+State = tuple[Words, Table]
 
 
-def _from_counts(make: Callable[[Int32[Array, "c 256"], Draws], Table]) -> Operator:
+def _slot(state: State, step: tuple[Int32[Array, ""], Draws]) -> tuple[State, None]:
+    """One operator, or none below 0: the pixels are read only if it needs them."""
+    which, draws = step
+    channels = state[1].shape[0]
+    on_pixels, on_levels = _on_pixels(channels), _on_levels(channels)
+    state = grouped_update(
+        _position(which, tuple(on_pixels)), tuple(on_pixels.values()), state, draws
+    )
+    # Tables are small, so that computing all of them where a switch would (under vmap)
+    # costs less than sorting the examples.
+    made = jax.lax.switch(
+        _position(which, tuple(on_levels)) + 1,
+        [lambda u: lookup.identity(channels), *on_levels.values()],
+        draws,
+    )
+    words, table = state
+    return (words, lookup.compose(table, made)), None
+
+
+def _position(which: Int32[Array, ""], names: tuple[str, ...]) -> Int32[Array, ""]:
+    """Place among `names` of the operator with that index in `NAMES`; -1 if absent."""
+    places = [names.index(name) if name in names else -1 for name in NAMES]
+    # -1 is the last.
+    return jnp.asarray([*places, -1], jnp.int32)[which]
+
+
+def _on_pixels(channels: int) -> dict[str, Callable[[State, Draws], State]]:
+    """Operators that look at the image."""
+    operators = {
+        "sharpness": _changed(_sharpness),
+        "autocontrast": _from_counts(_autocontrast),
+        "equalize": _from_counts(lambda counts, u: lookup.equalize(counts)),
+        "rotate": _changed(_rotate),
+    }
+    if channels == 1:
+        return operators
+    return operators | {
+        "brightness": _changed(_brightness),
+        "hue_saturation": _changed(_hue_saturation),
+    }
+
+
+def _on_levels(channels: int) -> dict[str, Callable[[Draws], Table]]:
+    """Operators that are a table, whatever the image."""
+
+    def table(make):
+        return lambda u: jnp.broadcast_to(make(u, channels), (channels, 256))
+
+    operators = {
+        "gamma": table(_gamma),
+        "solarize": table(_solarize),
+        "posterize": table(lambda u, c: lookup.posterize(_integer(u[0], 1, 8))),
+        "invert": table(lambda u, c: lookup.invert()),
+    }
+    if channels == 1:
+        # A gray image has no hue and no saturation.
+        operators["hue_saturation"] = table(lambda u, c: lookup.identity(c))
+        operators["brightness"] = table(_gray_brightness)
+    return operators
+
+
+def _from_counts(make: Callable[[Int32[Array, "c 256"], Draws], Table]):
     """An operator that is a table made from the image's histogram."""
 
-    def operator(words, table, u):
+    def operator(state: State, u: Draws) -> State:
+        words, table = state
         counts = lookup.histogram(words, channels=table.shape[0])
         counts = lookup.push(counts, table)
         return words, lookup.compose(table, make(counts, u))
@@ -131,10 +165,11 @@ def _from_counts(make: Callable[[Int32[Array, "c 256"], Draws], Table]) -> Opera
     return operator
 
 
-def _pixels(change: Callable[[Words, Draws, int], Words]) -> Operator:
+def _changed(change: Callable[[Words, Draws, int], Words]):
     """An operator that needs neighbors or channels: the pending table comes first."""
 
-    def operator(words, table, u):
+    def operator(state: State, u: Draws) -> State:
+        words, table = state
         channels = table.shape[0]
         words = change(lookup.apply_table(words, table), u, channels)
         return words, lookup.identity(channels)

@@ -116,11 +116,37 @@ def test_rotation_follows_opencv(textures):
     assert black.mean() > 0.05 and (ours[black] < 30).all()
 
 
-def test_vmap_equals_single(textures):
-    keys = jax.random.split(jax.random.key(7), 4)
-    batch = jnp.stack([textures[3]] * 4)
-    together = jax.jit(jax.vmap(texture_augment.three_of_ten))(keys, batch)
-    for i in range(4):
-        np.testing.assert_allclose(
-            together[i], augment(keys[i], textures[3]), atol=1.01 / 255
-        )
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_equals_single_images_bit_for_bit(channels, textures):
+    """All ways to compile: alone, one after the other, and grouped by operator."""
+    keys = jax.random.split(jax.random.key(7), 48)
+    images = jnp.stack([jnp.roll(textures[channels], i, 1) for i in range(48)])
+    three = texture_augment.three_of_ten
+    together = jax.jit(jax.vmap(three))(keys, images)
+    few = jax.jit(jax.vmap(three))(keys[:5], images[:5])
+    np.testing.assert_array_equal(few, together[:5])
+    in_turn = jax.jit(lambda k, x: jax.lax.map(lambda a: three(*a), (k, x)))
+    np.testing.assert_array_equal(in_turn(keys, images), together)
+    for i in range(6):
+        np.testing.assert_array_equal(augment(keys[i], images[i]), together[i])
+
+
+def test_images_that_are_not_active_come_back_as_they_were(textures):
+    keys = jax.random.split(jax.random.key(3), 6)
+    images, active = jnp.stack([textures[3]] * 6), jnp.arange(6) % 2 == 0
+    some = jax.jit(
+        jax.vmap(lambda k, x, a: texture_augment.three_of_ten(k, x, active=a))
+    )(keys, images, active)
+    every = jax.jit(jax.vmap(texture_augment.three_of_ten))(keys, images)
+    np.testing.assert_array_equal(some[::2], every[::2])
+    np.testing.assert_allclose(some[1::2], images[1::2], atol=1e-6)
+
+
+def test_every_operator_stands_in_the_program_once(textures):
+    keys, images = jax.random.split(jax.random.key(3), 6), jnp.stack([textures[3]] * 6)
+    run = jax.jit(jax.vmap(texture_augment.three_of_ten))
+    text = run.lower(keys, images).as_text()
+    # Only rotate takes a sine, only gamma a power; one choice is among the operators
+    # and one among the color spaces.
+    for body, times in (("sine", 1), ("power", 1), ("case", 2)):
+        assert text.count(f"stablehlo.{body}") == times

@@ -1,6 +1,7 @@
 """MemSeg: a texture, or shuffled tiles of the image itself, under a Perlin mask."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from anojax.errors import SettingError
 from anojax.methods._perlin_shape import PerlinShape, drawn_opacity
 from anojax.ops.blend import local_synthesis
 from anojax.ops.color import luma
+from anojax.ops.rounding import rounded
 from anojax.ops.shapes import grid_shuffle
 from anojax.ops.texture_augment import three_of_ten
 from anojax.random import stream
@@ -134,7 +136,9 @@ class Memseg(PerlinShape):
         structural, appearance = self._appearance(stream(key, "source"), inputs)
         opacity = drawn_opacity(key, inputs, self.transparency)
         # A difference, so that equal levels stay equal and truncation spares them.
-        new = inputs.image + opacity * (appearance - inputs.image)
+        # Rounded one by one: truncation would show any other last bit.
+        old, appearance = rounded(inputs.image), rounded(appearance)
+        new = old + rounded(opacity * (appearance - old))
         if self.truncate:
             new = jnp.floor(new * 255) / 255
         return local_synthesis(
@@ -158,19 +162,30 @@ class Memseg(PerlinShape):
 
     def _appearance(self, key, inputs: Inputs) -> tuple[Array, Array]:
         """Whether the defect is structural, and an image made of nothing else."""
-
-        def texture():
-            if not self.augment_texture:
-                return inputs.source
-            return three_of_ten(stream(key, "texture"), inputs.source)
-
-        def structure():
-            grid = (self.grid_rows, self.grid_columns)
-            augmented = three_of_ten(stream(key, "structure"), inputs.image)
-            return grid_shuffle(stream(key, "tiles"), augmented, grid=grid)
-
-        if self.source != "both":
-            chosen = structure if self.source == "structure" else texture
-            return jnp.bool_(self.source == "structure"), chosen()
+        keys = stream(key, "structure"), stream(key, "texture")
+        shuffle = partial(
+            grid_shuffle,
+            stream(key, "tiles"),
+            grid=(self.grid_rows, self.grid_columns),
+        )
+        if self.source == "structure":
+            return jnp.bool_(True), shuffle(three_of_ten(keys[0], inputs.image))
+        if self.source == "texture":
+            texture = inputs.source
+            if self.augment_texture:
+                texture = three_of_ten(keys[1], texture)
+            return jnp.bool_(False), texture
         structural = jax.random.bernoulli(stream(key, "kind"))
-        return structural, lax.cond(structural, structure, texture)
+        if not self.augment_texture:
+            # In a batch both are made, and the operators left out where `active` is
+            # false; alone, only one is.
+            return structural, lax.cond(
+                structural,
+                lambda: shuffle(three_of_ten(keys[0], inputs.image, active=structural)),
+                lambda: inputs.source,
+            )
+        augmented = three_of_ten(
+            jnp.where(structural, *keys),
+            jnp.where(structural, inputs.image, inputs.source),
+        )
+        return structural, lax.cond(structural, shuffle, lambda x: x, augmented)
