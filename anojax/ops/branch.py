@@ -45,7 +45,7 @@ def grouped_switch(
       index: which branch; clamped to those that exist. A boolean chooses the second
         branch where it is true.
       branches: functions of the operands whose results agree in structure, shapes and
-        dtypes. They may close over traced values, which become operands.
+        dtypes. They may close over arrays, traced or not, which become operands.
       *operands: pytrees of arrays.
 
     Returns:
@@ -281,9 +281,10 @@ def _rows(x: Array, rows: Int[Array, " k"]) -> Array:
 
 
 def _trace(branches: Sequence[Callable], operands: tuple) -> tuple[list, Leaves]:
-    """The branches as functions of leaves, and the traced values they close over.
+    """The branches as functions of leaves, and the arrays that they close over.
 
-    A batching rule must not see values of an outer trace, so they become operands.
+    A batching rule must not see values of an outer trace, so they become operands; also
+    constants, which a surrounding choice may have batched.
     """
     if not branches:
         raise AnojaxError("a choice needs at least one branch; none is given")
@@ -291,8 +292,9 @@ def _trace(branches: Sequence[Callable], operands: tuple) -> tuple[list, Leaves]
     found = []
     for branch in branches:
         closed, shape = jax.make_jaxpr(branch, return_shape=True)(*operands)
-        traced = [c for c in closed.consts if isinstance(c, jax.core.Tracer)]
-        captured += [c for c in traced if not any(c is known for known in captured)]
+        for const in closed.consts:
+            if not any(const is known for known in captured):
+                captured.append(const)
         found.append((closed, (tuple(closed.out_avals), jax.tree.structure(shape))))
         if not _agree(found[-1][1], found[0][1]):
             raise AnojaxError(
@@ -302,23 +304,21 @@ def _trace(branches: Sequence[Callable], operands: tuple) -> tuple[list, Leaves]
 
     def runner(closed):
         places = [
-            next((i for i, known in enumerate(captured) if c is known), None)
-            for c in closed.consts
+            next(i for i, known in enumerate(captured) if const is known)
+            for const in closed.consts
         ]
 
         def run(leaves: Leaves) -> Leaves:
             first = len(leaves) - len(captured)
-            consts = [
-                c if i is None else leaves[first + i]
-                for c, i in zip(closed.consts, places, strict=True)
-            ]
+            consts = [leaves[first + i] for i in places]
             whole = ClosedJaxpr(closed.jaxpr, consts)
             # Constants come back as NumPy arrays.
             return tuple(map(jnp.asarray, jaxpr_as_fun(whole)(*leaves[:first])))
 
         return run
 
-    return [(runner(closed), result) for closed, result in found], tuple(captured)
+    runs = [(runner(closed), result) for closed, result in found]
+    return runs, tuple(map(jnp.asarray, captured))
 
 
 def _ignoring_state(run: Callable) -> Run:

@@ -117,6 +117,22 @@ def test_nested_in_loops_and_in_each_other(chunk):
     assert_same(choose(grouped_switch), choose(lax.switch))
 
 
+def test_inside_a_plain_switch_whose_branches_are_all_computed():
+    """There, even constants that a branch closes over are batched."""
+    index, x, y = examples(8)
+    table = jnp.arange(4.0)
+
+    def f(i, x, y):
+        chosen = [lambda: x + table, lambda: x * table, lambda: x - y]
+        return lax.switch(
+            i, [lambda: x, lambda: grouped_switch(i - 1, chosen), lambda: -x]
+        )
+
+    found = jax.jit(jax.vmap(f))(index, x, y)
+    for i in range(8):
+        np.testing.assert_array_equal(found[i], f(index[i], x[i], y[i]))
+
+
 def test_vmap_of_vmap():
     index, x, y = (v.reshape(3, 4, *v.shape[1:]) for v in examples(12))
     assert_same(
