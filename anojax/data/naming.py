@@ -9,9 +9,9 @@ top."""
 
 
 def file_name(name: str, most: int = MOST_BYTES) -> str:
-    """The name, or what is left of it when it cannot be that of a file everywhere.
+    r"""The name, or what is left of it when it cannot be that of a file everywhere.
 
-    Line breaks and other control characters become ``_``. A long name is cut, and ends
+    Line breaks, other control characters and ``\`` become ``_``. A long name is cut, and ends
     with a hash of the whole, so that two of them stay two.
 
     Args:
@@ -32,5 +32,5 @@ def file_name(name: str, most: int = MOST_BYTES) -> str:
 
 
 def _breaks(letter: str) -> bool:
-    """Whether a character ends a line or steers a terminal."""
-    return unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs")
+    """Whether a character ends a line, steers a terminal, or parts folders elsewhere."""
+    return letter == "\\" or unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs")

@@ -47,6 +47,11 @@ def in_shard(name: str) -> bool:
     return PLACE.fullmatch(name) is not None
 
 
+def file_of(name: str) -> str:
+    """The file in which an image of a manifest is: its own, or the shard."""
+    return name.rpartition("#")[0] if in_shard(name) else name
+
+
 def example(run: Path, row: dict[str, Any]) -> Final:
     """Normal image, anomalous image and mask as arrays.
 

@@ -26,7 +26,7 @@ from anojax.data.manifest import (
 )
 from anojax.data.pipeline import Final, Job, Made
 from anojax.data.pipeline import synthesize as make_images
-from anojax.data.readback import stored, stored_normal
+from anojax.data.readback import file_of, stored, stored_normal
 from anojax.data.write import Encoded, Paths, Pngs, encode_pair
 from anojax.environment import workers
 from anojax.errors import AnojaxError, RunError
@@ -256,7 +256,7 @@ class Comparing:
             self.damaged.add(checked.job.index)
         planned = None if row is None else dataclasses.asdict(row)
         if planned is not None:
-            self._known |= {n.partition("#")[0] for n in self._files(planned)}
+            self._known |= {file_of(n) for n in self._files(planned)}
         elif checked.encoded.normal_sha256 is not None:
             if where := self.sink.where(checked.job, None):
                 self._known.add(where.normal)
