@@ -49,7 +49,7 @@ LEVELS = {
     "__main__": 8,
 }
 # What the modules of the command line may share among each other.
-CLI_SHARED = {"cli.arguments"}
+CLI_SHARED = {"cli.arguments", "cli.outcome"}
 # What does the work of a command; the command line only calls it and prints.
 WORKS = {"jax", "numpy", "PIL", "flax", "optax", "orbax", "grain", "concurrent"}
 # Levels 0-4 do no file I/O and know no image library.

@@ -15,6 +15,7 @@ COMMANDS = (
     "doctor",
     "env",
     "synth",
+    "merge",
     "preview",
     "verify",
     "configs",

@@ -1,8 +1,6 @@
 """``anojax synth``: a folder of normal images in, a data set with defects out."""
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from anojax.cli.arguments import (
@@ -13,6 +11,7 @@ from anojax.cli.arguments import (
     printer,
     synthesis_config,
 )
+from anojax.cli.outcome import print_outcome
 
 
 def register(subparsers) -> None:
@@ -30,6 +29,17 @@ def register(subparsers) -> None:
     add("--format", metavar="mvtec|tfds", help="layout of the output (default mvtec)")
     add("--strict", action="store_true", help="fail on an image that cannot be used")
     add("--overwrite", action="store_true", help="replace the run in --output")
+    add(
+        "--distributed",
+        action="store_true",
+        help="one of several processes that make the run together: a TPU pod, SLURM, "
+        "or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+    )
+    add(
+        "--share",
+        metavar="I/N",
+        help="do the I-th of N equal shares of the work; 'anojax merge' joins them",
+    )
     add_execution(parser)
     add_common(parser)
     parser.set_defaults(run=run)
@@ -48,40 +58,24 @@ def _methods_help() -> str:
 
 def run(args: argparse.Namespace) -> int:
     from anojax.synthesis.run import write_run
+    from anojax.synthesis.shares import parse_share
+    from anojax.synthesis.together import write_together
 
-    outcome = write_run(
-        synthesis_config(args),
-        Path(args.output),
-        batch_size=args.batch_size,
-        devices=args.devices,
-        strict=args.strict,
-        overwrite=args.overwrite,
-        quiet=args.quiet or args.json,
-        note=printer(args),
-    )
-    _report(args, outcome)
+    how = {
+        "batch_size": args.batch_size,
+        "devices": args.devices,
+        "strict": args.strict,
+        "overwrite": args.overwrite,
+        "quiet": args.quiet or args.json,
+        "note": printer(args),
+    }
+    config, folder = synthesis_config(args), Path(args.output)
+    if args.distributed or args.share is not None:
+        share = None if args.share is None else parse_share(args.share)
+        outcome = write_together(
+            config, folder, share=share, distributed=args.distributed, **how
+        )
+    else:
+        outcome = write_run(config, folder, **how)
+    print_outcome(args, outcome)
     return 0
-
-
-def _report(args, outcome) -> None:
-    from anojax.data.manifest import MANIFEST, REPORT, SHEET
-
-    run, facts = outcome.folder, outcome.facts
-    if args.json:
-        paths = {"sheet": SHEET, "report": REPORT, "manifest": MANIFEST}
-        where = {name: str(run / path) for name, path in paths.items()}
-        about = {"state": outcome.state, "run": str(run)}
-        print(json.dumps(about | facts | where, indent=1))
-        return
-    if facts["left_out"]:
-        for reason, count in facts["left_out_reasons"].items():
-            print(f"anojax: left out {count}: {reason}", file=sys.stderr)
-    if args.quiet:
-        return
-    speed = ""
-    if "images_per_second" in facts:
-        rate, seconds = facts["images_per_second"], facts["seconds"]
-        speed = f" in {seconds:.1f} s ({rate:.0f} images/s)"
-    print(f"{outcome.state}: {facts['images']} images{speed}")
-    print(f"sheet       {run / SHEET}")
-    print(f"report      {run / REPORT}")

@@ -35,6 +35,8 @@ from anojax.errors import RunError
 MANIFEST, FINISHED, CONFIG = "manifest.jsonl", "finished.json", "config.yaml"
 SHEET, REPORT = "sheet.png", "report.html"
 LOG = "progress.jsonl"
+BLOCKS = "blocks"
+"""Hidden folder of the logs of several processes that make a run together."""
 INPUTS = "inputs"
 """Folder of a run that keeps the arrays it was made from, where it was made from some."""
 

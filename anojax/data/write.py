@@ -6,9 +6,10 @@ ends with the same bytes.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ from anojax.data.files import (
     sha256,
     sha256_of,
 )
-from anojax.data.manifest import Progress, Row, box, contrast, left_out_line
+from anojax.data.manifest import Row, box, contrast, left_out_line
 from anojax.data.pipeline import Final, Job, Made, Plan
 from anojax.data.stages import stage
 
@@ -137,11 +138,24 @@ class Ledger:
 
 
 @runtime_checkable
+class Log(Protocol):
+    """Where the lines about jobs go."""
+
+    def append(self, lines: list[str]) -> None:
+        """Record finished jobs, in order."""
+
+
+@runtime_checkable
 class Sink(Protocol):
     """Where results go."""
 
     def ledger(self) -> Ledger:
         """What completes the rows, from the first job on."""
+
+    @property
+    def ends(self) -> Sequence[int]:
+        """Numbers of jobs after which the work may be divided among processes: each
+        part is whole images, and has files of its own."""
 
     def make_folders(self) -> None:
         """Before the first job."""
@@ -178,6 +192,10 @@ class Sink(Protocol):
         """What is wrong with what is stored beside an image."""
 
 
+BLOCK_JOBS = 256
+"""About as many jobs are one part of the work."""
+
+
 class MvtecSink:
     """Folders as in MVTec AD: ``train/good``, ``test/<method>``, ``ground_truth``.
 
@@ -188,6 +206,15 @@ class MvtecSink:
     def __init__(self, output: Output):
         self.output = output
         self._ledger = self.ledger()
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Ends of the parts of the work; see `Sink.ends`."""
+        plan = self.output.plan
+        step = max(1, BLOCK_JOBS // (plan.draws_per_image * len(plan.methods)))
+        images = sum(plan.draws_of(i) > 0 for i in range(len(plan.images)))
+        stops = [*range(step, images, step), len(plan.images)]
+        return [plan.first_job(stop) for stop in stops]
 
     def boundary(self, done: int) -> int:
         return done
@@ -257,25 +284,26 @@ class MvtecSink:
 def drain(
     results: Iterable[Made],
     sink: Sink,
-    progress: Progress,
+    progress: Log,
     *,
-    start: int,
+    order: Iterable[int],
     writers: int,
     on_commit: Callable[[], None] = lambda: None,
 ) -> None:
     """Write results as they come; log them in the order of their jobs.
 
     Args:
-      results: of the jobs from number `start` on, in any order.
+      results: of the jobs in `order`, in any order.
       sink: where they go.
       progress: the log.
-      start: number of the first job.
+      order: numbers of the jobs, rising.
       writers: threads that encode.
       on_commit: called after each job.
     """
     waiting: dict[int, tuple[Job, Future]] = {}
     unfinished: deque[Future] = deque()
-    following = start
+    ahead = iter(order)
+    following = next(ahead, None)
     pool = ThreadPoolExecutor(writers, thread_name_prefix="write")
     try:
         for made in results:
@@ -285,20 +313,22 @@ def drain(
             # Back-pressure: the device waits when the disk does not keep up.
             while len(unfinished) > 64 * writers:
                 unfinished.popleft().result()
-            following = _commit(waiting, following, sink, progress, on_commit, False)
-        _commit(waiting, following, sink, progress, on_commit, True)
+            following = _commit(
+                waiting, following, ahead, sink, progress, on_commit, False
+            )
+        _commit(waiting, following, ahead, sink, progress, on_commit, True)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _commit(waiting, following, sink, progress, on_commit, wait: bool) -> int:
+def _commit(waiting, following, ahead, sink, progress, on_commit, wait: bool):
     """Commit the results that are next in order; returns the number that follows."""
     lines = []
     while following in waiting and (wait or waiting[following][1].done()):
         job, future = waiting.pop(following)
         lines += sink.commit(job, future.result())
         on_commit()
-        following += 1
+        following = next(ahead, None)
     if lines:
         progress.append(lines)
     return following

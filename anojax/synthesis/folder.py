@@ -10,6 +10,7 @@ from anojax.data.containment import inside
 from anojax.data.files import cannot_write, temporary_name
 from anojax.data.lock import HIDDEN
 from anojax.data.manifest import (
+    BLOCKS,
     CONFIG,
     FINISHED,
     INPUTS,
@@ -171,6 +172,7 @@ def own_files(run: Path) -> Iterator[Path]:
                 for path in folder.iterdir():
                     if path.name.endswith((".png", ".tmp")) or "record-" in path.name:
                         yield path
+    yield from (run / HIDDEN / BLOCKS).glob("*.jsonl")
     for name in (*(f"{HIDDEN}/{note}" for note in _NOTES), CONFIG):
         yield run / name
         yield temporary_name(run / name)

@@ -45,6 +45,7 @@ from anojax.synthesis.folder import (
 from anojax.synthesis.learned import load_parameters
 from anojax.synthesis.prepare import Prepared, prepare
 from anojax.synthesis.room import check_ids, check_room
+from anojax.synthesis.shares import Blocks
 from anojax.synthesis.whole import check_whole, true_lines
 
 SHEET_PER_METHOD = 8
@@ -114,7 +115,7 @@ def write_run(
         if strict:
             job.data.check_all()
         if state != "replace":
-            facts = _write(job, run, found, batch_size, quiet, note)
+            facts = complete(job, run, found, batch_size, quiet, note)
             return Outcome(folder, "finished", facts)
         check_apart(run, job.resolved)
         new = beside(run)
@@ -134,7 +135,7 @@ def _replacement(job: Prepared, new: Path, *options) -> dict[str, Any]:
         state = state_of(new, job.resolved, False)
     if state == "finished":
         return check_whole(new, job)
-    return _write(job, new, *options)
+    return complete(job, new, *options)
 
 
 def output_of(job: Prepared, folder: Path) -> Output:
@@ -153,11 +154,14 @@ def sink_of(job: Prepared, folder: Path) -> Sink:
     return TfdsSink(output, size=size, channels=first.shape[-1], dtype=dtype.type)
 
 
-def _write(job, run: Path, devices, batch_size, quiet: bool, note) -> dict[str, Any]:
+def complete(
+    job: Prepared, run: Path, devices, batch_size, quiet: bool, note
+) -> dict[str, Any]:
     """Make what is missing of a run; returns its facts."""
     started = time.perf_counter()
     make_folder(run)
     sink = sink_of(job, run)
+    Blocks(run, sink.ends).join()
     progress = Progress(run)
     if (run / CONFIG).is_file():
         _same_banks(read_resolved(run), job.resolved, run)
@@ -181,7 +185,7 @@ def _write(job, run: Path, devices, batch_size, quiet: bool, note) -> dict[str, 
             results,
             sink,
             progress,
-            start=start,
+            order=range(start, total),
             writers=workers(),
             on_commit=lambda: advance(1),
         )

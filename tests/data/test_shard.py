@@ -78,7 +78,7 @@ def write(run, broken=(), only=None):
     progress = Progress(run)
     start = progress.resume(sink.boundary)
     results = [m for m in make_results(output.plan, broken) if m.job.index >= start]
-    drain(results[:only], sink, progress, start=start, writers=2)
+    drain(results[:only], sink, progress, order=range(start, 99), writers=2)
     if only is None:
         sink.finish()
     return sink, results
