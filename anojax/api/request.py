@@ -78,6 +78,9 @@ def with_data(values: dict[str, Any], input: Any, files: Path) -> dict[str, Any]
         data = to_dict(input.config, differences=True) | data
     elif input is not None:
         data["input"] = _place(input, files, "images")
+        if not isinstance(input, str | Path):
+            # Nothing is to be guessed: these are the images, whatever lies beside them.
+            data = {"layout": "plain"} | data
     for name in ("foreground", "region", "textures"):
         if name in data and data[name] is not None:
             data[name] = _place(data[name], files, name)

@@ -17,7 +17,7 @@ from anojax.synthesis.config import SynthConfig
 from anojax.synthesis.learned import load_parameters
 from anojax.synthesis.prepare import prepare
 from anojax.synthesis.preview import Preview, preview_run
-from anojax.synthesis.run import default_batch, write_run
+from anojax.synthesis.run import default_batch, output_of, write_run
 from anojax.synthesis.verify import Comparison, verify_run
 
 
@@ -36,7 +36,7 @@ class Examples:
 
     def __iter__(self) -> Iterator[Example]:
         devices = start_devices(self._devices)
-        self._job.fill_banks()
+        self._job = self._job.with_banks()
         self.left_out.clear()
         plan = self._job.plan
         made = make_images(
@@ -53,14 +53,21 @@ class Examples:
             while following in waiting:
                 ready = waiting.pop(following)
                 following += 1
-                if ready.reason is None:
-                    yield self._example(ready)
+                found = self._example(ready)
+                if isinstance(found, Example):
+                    yield found
                 else:
-                    self.left_out.append(ready.reason)
+                    self.left_out.append(found)
 
-    def _example(self, made: Made) -> Example:
+    def _example(self, made: Made) -> Example | str:
+        """An example, or why there is none."""
+        if made.reason is not None:
+            return made.reason
+        # A defect may vanish at the image's own resolution.
+        made, final = output_of(self._job, Path()).settled(made)
+        if made.reason is not None:
+            return made.reason
         plan, job = self._job.plan, made.job
-        final = plan.final(made)
         return Example(
             plan.methods[job.method].name,
             final.normal,

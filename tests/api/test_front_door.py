@@ -70,7 +70,8 @@ def test_arrays_are_as_good_as_files(run, images, tmp_path):
 def test_masks_may_be_arrays(images):
     half = np.zeros((SIZE, SIZE), bool)
     half[:, : SIZE // 2] = True
-    for example in make(list(images), region=half):
+    whole = [np.ones((SIZE, SIZE, 1), np.uint8)] * len(images)
+    for example in make(list(images), region=half, foreground=whole):
         assert not example.mask[:, SIZE // 2 :].any() and example.mask.any()
 
 
