@@ -10,30 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from anojax.errors import AnojaxError
-
-REQUIRED = {
-    "jax_threefry_partitionable": True,
-    "jax_default_prng_impl": "threefry2x32",
-    "jax_random_seed_offset": 0,
-    "jax_enable_x64": False,
-}
-"""Settings of JAX on which the pixels depend; the program sets them, and a library call
-with others is refused."""
-
-
-def check_jax() -> None:
-    """Raise unless JAX draws the same numbers here as everywhere.
-
-    Raises:
-      AnojaxError: the environment or the program has changed a setting on which the
-        pixels depend.
-    """
-    for name, value in REQUIRED.items():
-        if (found := getattr(jax.config, name)) != value:
-            raise AnojaxError(
-                f"{name} is {found}, and the same seed would give other pixels; unset "
-                f"{name.upper()}, or call jax.config.update('{name}', {value!r}) first"
-            )
+from anojax.jax_settings import check_jax
 
 
 def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:

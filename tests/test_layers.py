@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / "anojax"
 LEVELS = {
     "types": 0,
     "errors": 0,
+    "jax_settings": 0,
     "random": 0,
     "pixels": 0,
     "component": 0,

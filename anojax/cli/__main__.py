@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from anojax.cli.arguments import Parser
 from anojax.errors import AnojaxError, SettingError
+from anojax.jax_settings import PROGRAM, REQUIRED
 
 COMMANDS = (
     "list",
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         _check_text(argv)
+        _settle_jax()
         args = build_parser(argv).parse_args(argv)
         return args.run(args)
     except AnojaxError as error:
@@ -54,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(sentence, "--json" in argv, INTERRUPTED)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
+
+
+def _settle_jax() -> None:
+    """Make pixels independent of the environment: JAX keeps its own settings where they
+    depend on them. Before JAX is loaded it forgets their variables, afterwards it is
+    told."""
+    for name in PROGRAM:
+        os.environ.pop(name.upper(), None)
+    if (jax := sys.modules.get("jax")) is not None:
+        for name, value in REQUIRED.items():
+            jax.config.update(name, value)
 
 
 def build_parser(argv: Sequence[str] = ()) -> Parser:

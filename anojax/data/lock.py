@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from anojax.data.files import cannot_write, make_folder
@@ -46,10 +46,8 @@ def locked(run: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         os.close(handle)
         for empty in (folder, run):
-            try:
+            with suppress(OSError):  # it holds something, or is gone
                 empty.rmdir()
-            except OSError:
-                break  # it holds something
 
 
 def _acquire(run: Path, path: Path) -> int:

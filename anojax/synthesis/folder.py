@@ -8,7 +8,7 @@ from typing import Any
 from anojax.config import compare, read_yaml, to_dict
 from anojax.data.containment import inside
 from anojax.data.files import cannot_write, temporary_name
-from anojax.data.lock import HIDDEN
+from anojax.data.lock import HIDDEN, locked
 from anojax.data.manifest import (
     BLOCKS,
     CONFIG,
@@ -126,11 +126,13 @@ def settle(run: Path) -> None:
     aside, new = _aside(run), beside(run)
     if not aside.is_dir():
         return
-    if not run.exists():
-        done = new if (new / FINISHED).is_file() else aside
-        os.rename(done, run)
-    if aside.is_dir():
-        _carry_over(aside, run)
+    # Whoever is about to replace the run holds the old one, wherever it is.
+    with locked(aside):
+        if not run.exists():
+            done = new if (new / FINISHED).is_file() else aside
+            os.rename(done, run)
+        if aside.is_dir():
+            _carry_over(aside, run)
 
 
 def remove_run(run: Path) -> None:
@@ -139,6 +141,8 @@ def remove_run(run: Path) -> None:
     Nothing is removed that the run has not written, or through a link.
     """
     folders = {run / HIDDEN}
+    for folder in _planned_folders(run):
+        folders.update((folder, *(p for p in folder.parents if run in p.parents)))
     # Listed at once: the manifest is among them.
     for path in [*own_files(run)]:
         if path.is_file() and not path.is_symlink():

@@ -97,8 +97,8 @@ def write_run(
         raise RunError(f"--output {folder} is a file; give a folder")
     # Runs are renamed: a link to one would stay behind with the old one.
     run = folder.resolve()
+    settle(run)
     with locked(run):
-        settle(run)
         state = state_of(run, job.resolved, overwrite)
         if state == "finished":
             facts = check_whole(run, job)
