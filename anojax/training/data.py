@@ -45,6 +45,8 @@ class TrainingData:
     """The method, with the settings that follow from the images."""
     files: dict[str, str] = field(default_factory=dict)
     """What the run's folder is to keep about them: name of the file -> content."""
+    bits: int | None = None
+    """Depth of the sensor, where the files have 16 bits and all images one depth."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         words += f", of {', '.join(one.category for one in sets)}"
     if "texture" in synth.needs:
         words += f"; textures: {config.data.textures or 'procedural'}"
+    depths = {one.reading.bits for one in sets if one.depth}
+    said = [one.depth for one in sets if one.depth][:1]
+    words = "; ".join(
+        [words, *said, *(note for one in sets for note in one.source.notes)]
+    )
     return TrainingData(
         source=_source(sets, height * width, channels),
         bank=_bank(synth, sets, channels),
@@ -133,6 +140,7 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         words=words,
         synth=synth,
         files={} if known is None else {categories.FILE: known.listed()},
+        bits=depths.pop() if len(depths) == 1 else None,
     )
 
 

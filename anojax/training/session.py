@@ -98,6 +98,9 @@ def open_session(
     strategy = config.make_strategy(None if distributed else start_devices(devices))
     strategy.check_batch(config.batch_size)
     data = read_data(config, synth)
+    if data.bits is not None:
+        # Recorded, so that a detector sees its test images as it saw these.
+        config = replace(config, data=replace(config.data, bits=data.bits))
     timetable = config.timetable(len(data.source))
     task = make_task(task_class, data.synth, timetable.steps, config.task)
     components = read_components(task, config.components)

@@ -20,6 +20,7 @@ def test_ordinary_names_stay(name):
     ("name", "written"),
     [
         ("a\nb", "a_b"),
+        ("a\\b", "a_b"),
         ("a\r\n\tb", "a___b"),
         ("a\u2028b", "a_b"),
         ("\x1b[2Jx", "_[2Jx"),

@@ -151,3 +151,14 @@ def test_bad_requests(command, word, error, says):
 def test_a_folder_with_something_else(command, tmp_path):
     with pytest.raises(RunError, match="holds no training run"):
         command(output=tmp_path / "tiles")
+
+
+def test_the_sensors_depth_is_recorded(command, tmp_path, capsys):
+    for path in (tmp_path / "tiles").glob("t*/*/*.png"):
+        deep = (images(1)[0].astype(np.uint16) + 1) * 16 - 1  # up to 12 bits
+        write(path, np.kron(deep, np.ones((2, 2, 1), np.uint16)))
+    assert command("length=1 step") == 0
+    assert "12 bits of 16" in capsys.readouterr().out.replace("\n", " ")
+    resolved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert resolved["request"]["data"]["bits"] == 12
+    assert command("length=2 steps", "--quiet") == 0  # the same configuration
