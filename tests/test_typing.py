@@ -22,3 +22,17 @@ def test_checkers_see_the_names_that_are_loaded_when_used():
 
 def test_the_package_says_that_it_has_types():
     assert (PACKAGE / "py.typed").is_file()
+
+
+MOST_POSITIONAL = 8
+
+
+def test_no_call_has_nine_positional_arguments():
+    """From there on a reader counts commas; keywords say what is what."""
+    long = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and len(node.args) > MOST_POSITIONAL
+    ]
+    assert not long
