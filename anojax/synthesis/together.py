@@ -130,6 +130,7 @@ def merge_shares(
 
     Raises:
       RunError: a share is of another run, or is not whole.
+      SettingError: several folders and no output.
     """
     if output is None:
         if len(folders) != 1:
