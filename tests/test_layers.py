@@ -38,6 +38,7 @@ LEVELS = {
     "environment": 5,
     "progress": 5,
     "shipped": 5,
+    "skeleton": 5,
     "training": 5,
     "data": 5,
     "weights": 5,

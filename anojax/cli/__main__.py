@@ -24,6 +24,7 @@ COMMANDS = (
     "eval",
     "bench",
     "demo",
+    "new-method",
 )
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -86,7 +87,8 @@ def build_parser(argv: Sequence[str] = ()) -> Parser:
         title="commands", metavar="COMMAND", required=True, parser_class=Parser
     )
     for name in [argv[0]] if argv and argv[0] in COMMANDS else COMMANDS:
-        importlib.import_module(f"anojax.cli.{name}").register(subparsers)
+        module = name.replace("-", "_")
+        importlib.import_module(f"anojax.cli.{module}").register(subparsers)
     return parser
 
 
