@@ -89,7 +89,8 @@ def nest(cls: type, flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         if name in kinds:
-            nested[name] = value
+            inner = dataclasses.is_dataclass(kinds[name]) and isinstance(value, Mapping)
+            nested[name] = {**nested.get(name, {}), **value} if inner else value
         elif name in home:
             nested.setdefault(home[name], {})[name] = value
         else:

@@ -121,3 +121,13 @@ def test_requests_of_the_first_version_had_no_data_block():
 def test_data_for_training_is_not_for_synthesis():
     with pytest.raises(SettingError, match=r"data\.precomputed is for training"):
         SynthConfig(DataConfig(precomputed="run"))
+
+
+def test_keys_of_the_data_may_stand_at_the_top_of_a_file():
+    given = {"size": [64, 64], "data": {"gray": True}, "seed": 3, "input": "parts"}
+    assert config.nest(SynthConfig, given) == {
+        "data": {"size": [64, 64], "gray": True, "input": "parts"},
+        "seed": 3,
+    }
+    with pytest.raises(UnknownName, match="'inptu'; did you mean 'input'"):
+        config.nest(SynthConfig, {"inptu": "parts"})

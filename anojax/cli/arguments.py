@@ -128,7 +128,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         file = read_yaml(Path(args.config))
         if "request" in file:  # the config.yaml of a run
             file = to_dict(from_request(file["request"]), differences=True)
-        values |= file
+        values |= nest(SynthConfig, file)
     kinds = field_types(SynthConfig) | field_types(DataConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
     words |= {"checkpoint", "category", "mask_classes", "frames"}
