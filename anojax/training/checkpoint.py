@@ -6,9 +6,12 @@ the shape of every array, so that a misfit is found and named before anything is
 loaded. The names depend neither on devices nor on processes.
 """
 
+import hashlib
+import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,11 @@ class Record:
     """Of the evaluation at this step, if there was one."""
     stage: str = ""
     """Which training of the method; empty where a run is older than this field."""
+    hashes: dict[str, str] | None = None
+    """Name of every array -> sha256 of its bytes; ``None`` where a run is older than
+    this field, or its arrays lie on several hosts."""
+    own_hash: str = ""
+    """Of everything else in this record."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Checkpoints:
                 )
             )
         self.best = best
+        self.folder = Path(folder)
         self.manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             item_names=("state", "record"),
@@ -111,21 +120,60 @@ class Checkpoints:
         if record.step in self.manager.all_steps():
             return
         flat = {k: _as_array(x) for k, x in flatten(state).items()}
+        record = replace(record, hashes=_hashes(flat), own_hash="")
+        record = replace(record, own_hash=_record_hash(vars(record)))
         scored = record.metrics is not None and self.best in record.metrics
-        self.manager.save(
-            record.step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(flat),
-                record=ocp.args.JsonSave(vars(record)),
-            ),
-            metrics=record.metrics if scored else None,
-            force=True,
-        )
+        with _writing(self.folder):
+            self.manager.save(
+                record.step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(flat),
+                    record=ocp.args.JsonSave(vars(record)),
+                ),
+                metrics=record.metrics if scored else None,
+                force=True,
+            )
 
     def close(self) -> None:
-        """Wait until everything is on disk."""
-        self.manager.wait_until_finished()
-        self.manager.close()
+        """Wait until everything is on disk.
+
+        Raises:
+          CheckpointError: it could not be written, as when the disk is full.
+        """
+        with _writing(self.folder):
+            self.manager.wait_until_finished()
+            self.manager.close()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """The system's refusals as one sentence, whatever type Orbax makes of them."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(
+            f"a checkpoint in {folder} cannot be written ({reason}); make room or "
+            "choose another --output (the same command goes on from the last whole one)"
+        ) from error
+
+
+def _hashes(flat: Flat) -> dict[str, str] | None:
+    """sha256 of every array, where this process has them whole."""
+    if not all(getattr(x, "is_fully_addressable", True) for x in flat.values()):
+        return None
+    return {name: _hash(x) for name, x in flat.items()}
+
+
+def _hash(array: Any) -> str:
+    # Views as bytes: half-precision types of JAX have no buffer of their own.
+    values = np.ascontiguousarray(jax.device_get(array))
+    return hashlib.sha256(values.reshape(-1).view(np.uint8)).hexdigest()
+
+
+def _record_hash(values: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in values.items() if name != "own_hash"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def steps(folder: Path) -> list[int]:
@@ -143,6 +191,10 @@ def read_record(folder: Path, step: int | None = None) -> Record:
     """
     path = _find(folder, step)
     values = _read_item(path, "record")
+    if not isinstance(values, dict) or not isinstance(values.get("shapes"), dict):
+        raise _damaged(path, "its record is none")
+    if values.get("own_hash") and values["own_hash"] != _record_hash(values):
+        raise _damaged(path, "its record is not what was written")
     shapes = {k: (tuple(s), d) for k, (s, d) in values["shapes"].items()}
     return Record(**values | {"shapes": shapes, "key": tuple(values["key"])})
 
@@ -166,7 +218,7 @@ def restore(
     path = _find(folder, step)
     wanted = flatten(template)
     _check_fit(path, record, method, wanted)
-    flat = _read_arrays(path, wanted)
+    flat = _read_arrays(path, wanted, record.hashes)
     leaves = [flat[name] for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), record
 
@@ -180,7 +232,7 @@ def restore_flat(
     wanted = {
         k: jax.ShapeDtypeStruct(s, np.dtype(d)) for k, (s, d) in record.shapes.items()
     }
-    return _read_arrays(path, wanted), record
+    return _read_arrays(path, wanted, record.hashes), record
 
 
 def save_variables(
@@ -308,23 +360,33 @@ def _read_item(path: Path, item: str) -> dict[str, Any]:
     return _restore(path, **{item: ocp.args.JsonRestore()})[item]
 
 
-def _read_arrays(path: Path, wanted: Flat) -> Flat:
-    return _restore(
+def _read_arrays(path: Path, wanted: Flat, hashes: dict[str, str] | None) -> Flat:
+    flat = _restore(
         path,
         state=ocp.args.StandardRestore({k: _target(x) for k, x in wanted.items()}),
     )["state"]
+    for name, array in flat.items():
+        whole = getattr(array, "is_fully_addressable", True)
+        if hashes is not None and whole and hashes.get(name) != _hash(array):
+            raise _damaged(path, f"{name} is not what was written")
+    return flat
 
 
 def _restore(path: Path, **args) -> Any:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         try:
             return reader.restore(path, args=ocp.args.Composite(**args))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
+            # Damage comes as nearly every type of exception, depending on its place.
             reason = str(error).strip().splitlines()[0][:100] if str(error) else ""
-            raise CheckpointError(
-                f"checkpoint {path} cannot be read, it is probably half-written or "
-                f"damaged; use another step ({type(error).__name__}: {reason})"
-            ) from error
+            raise _damaged(path, f"{type(error).__name__}: {reason}") from error
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint {path} cannot be read, it is probably half-written or damaged; "
+        f"use another step ({reason})"
+    )
 
 
 def _check_fit(path: Path, record: Record, method: str, wanted: Flat | None) -> None:

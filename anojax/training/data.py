@@ -5,7 +5,7 @@ categories there are is not to be told twice.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,15 @@ from anojax.core import Synthesizer, with_settings
 from anojax.data import categories, exemplars, folders
 from anojax.data.categories import Categories
 from anojax.data.dataset import Dataset, open_dataset
+from anojax.data.files import sha256_of
+from anojax.data.manifest import MANIFEST
 from anojax.data.masks import parse_classes
 from anojax.data.precomputed import read_run
+from anojax.data.provenance import noted
 from anojax.data.reading import Reading
 from anojax.data.stream import InMemory, Source
 from anojax.data.testset import TestSet, read_test_set
+from anojax.environment import workers
 from anojax.errors import DataError, SettingError
 from anojax.task import Task
 from anojax.training.config import TrainConfig
@@ -30,6 +34,8 @@ from anojax.training.run import first_example
 from anojax.types import Bank, Inputs
 
 IN_MEMORY_BYTES = 2**31
+INPUTS = "inputs.sha256"
+"""File of a run that tells what its images held; a run that goes on compares it."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +139,15 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     words = "; ".join(
         [words, *said, *(note for one in sets for note in one.source.notes)]
     )
+    source, files = _source(sets, height * width, channels)
+    kept = {} if known is None else {categories.FILE: known.listed()}
     return TrainingData(
-        source=_source(sets, height * width, channels),
+        source=source,
         bank=_bank(synth, sets, channels),
         test=test,
         words=words,
         synth=synth,
-        files={} if known is None else {categories.FILE: known.listed()},
+        files=kept | {INPUTS: _content(files, sets[0].fill_banks(synth.needs))},
         bits=depths.pop() if len(depths) == 1 else None,
     )
 
@@ -265,7 +273,8 @@ def _precomputed(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         )
     source = read_run(config.data.precomputed, method=config.method)
     words = f"{len(source)} precomputed anomalies in {config.data.precomputed}"
-    return TrainingData(source, None, None, words, synth)
+    content = _content([Path(config.data.precomputed).expanduser() / MANIFEST], {})
+    return TrainingData(source, None, None, words, synth, {INPUTS: content})
 
 
 def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
@@ -281,14 +290,15 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
             "exemplars are no test split; leave eval_every out, and measure what was "
             "synthesized afterwards"
         )
-    found = exemplars.read_exemplars(
-        requested.exemplars,
-        requested.shape,
-        per_defect=requested.exemplars_per_defect,
-        gray=requested.gray,
-        reading=_reading(config),
-        bits=requested.bits,
-    )
+    with noted() as files:
+        found = exemplars.read_exemplars(
+            requested.exemplars,
+            requested.shape,
+            per_defect=requested.exemplars_per_defect,
+            gray=requested.gray,
+            reading=_reading(config),
+            bits=requested.bits,
+        )
     kinds, (height, width) = found.defects, requested.shape
     return TrainingData(
         source=found,
@@ -297,7 +307,7 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         words=f"{len(found)} exemplars of {len(kinds)} types ({', '.join(kinds)}) in "
         f"{requested.exemplars}, {height} x {width}",
         synth=_for_types(synth, kinds, config),
-        files={exemplars.FILE: found.listed()},
+        files={exemplars.FILE: found.listed(), INPUTS: _content(files, {})},
     )
 
 
@@ -315,15 +325,31 @@ def _for_types(synth: Synthesizer, kinds: tuple[str, ...], config) -> Synthesize
     return with_settings(synth, defects=len(kinds))
 
 
-def _source(sets: Sequence[Dataset], pixels: int, channels: int) -> Source:
-    """All images: decoded once where memory allows, else when requested."""
+def _content(files: Iterable[Path], banks: dict[str, str]) -> str:
+    """What the images were made from, as ``sha256sum --check`` reads it; and, as
+    comments, the banks."""
+    with ThreadPoolExecutor(workers()) as pool:
+        paths = sorted(files)
+        hashes = pool.map(sha256_of, paths)
+        lines = [f"{h}  {path}" for h, path in zip(hashes, paths, strict=True)]
+    return "\n".join([*(f"# {k} {h}" for k, h in banks.items()), *lines, ""])
+
+
+def _source(
+    sets: Sequence[Dataset], pixels: int, channels: int
+) -> tuple[Source, Iterable[Path]]:
+    """All images: decoded once where memory allows, else when requested; and the files
+    that they come from, without masks where they are decoded on request."""
+    opened: dict[Path, None] = {}
     places = [(one, i) for one in sets for i in range(len(one.images))]
     # One structure for all: where one category has foregrounds, others are all object.
     masked = len(sets) > 1 and any(s.load(0).foreground is not None for s in sets)
 
     def load(index: int) -> Inputs:
         mine, number = places[index]
-        one = mine.load(number)
+        with noted() as files:
+            one = mine.load(number)
+        opened.update(files)
         if one.image.shape[-1] != channels:
             raise DataError(
                 f"{mine.images[number]} has {one.image.shape[-1]} channels, the first "
@@ -337,7 +363,7 @@ def _source(sets: Sequence[Dataset], pixels: int, channels: int) -> Source:
 
     count = len(places)
     if count * pixels * (channels + 2) > IN_MEMORY_BYTES:
-        return OnDemand(load, count)
+        return OnDemand(load, count), [path for one in sets for path in one.images]
     with ThreadPoolExecutor() as pool:
         every = list(pool.map(load, range(count)))
-    return InMemory(jax.tree.map(lambda *x: np.stack(x), *every))
+    return InMemory(jax.tree.map(lambda *x: np.stack(x), *every)), opened

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -234,9 +235,12 @@ def _keep(path: Path, text: str) -> None:
     Raises:
       RunError: it has another one: the data changed in between.
     """
-    if path.exists() and path.read_text() != text:
+    old = path.read_text() if path.exists() else text
+    if old != text:
+        pairs = zip_longest(old.splitlines(), text.splitlines(), fillvalue="nothing")
+        then, now = next(pair for pair in pairs if pair[0] != pair[1])
         raise RunError(
-            f"{path} lists other files than there are now; choose another --output, or "
-            "put the files back"
+            f"the data are not those that {path} lists ('{then}' there, '{now}' now); "
+            "put the files back, or choose another --output"
         )
     atomic_write(path, text)

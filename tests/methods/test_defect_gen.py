@@ -385,7 +385,7 @@ def test_from_exemplars_to_new_images(config, folder, tmp_path, capsys):
     )
     again = ("length=4 epochs", "--output", run, "--devices", 1)
     assert command("train", config, *again) == 2
-    assert "lists other files than there are now" in capsys.readouterr().err
+    assert "the data are not those that" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,44 @@ def test_half_written(folder):
     refused(folder, "half-written or damaged")
     shutil.rmtree(folder / "4")
     refused(folder, "holds only the unfinished 6")
+
+
+def test_a_flipped_bit_is_noticed(folder, tmp_path):
+    """Anywhere in the newest checkpoint: refused, or without any effect."""
+    files = sorted(p for p in (folder / "4").rglob("*") if p.is_file())
+    assert files
+    refused_ones = 0
+    for path in files:
+        data = path.read_bytes()
+        for place in {0, len(data) // 3, len(data) // 2, len(data) - 1}:
+            if not data:
+                continue
+            changed = bytearray(data)
+            changed[place] ^= 4
+            path.write_bytes(bytes(changed))
+            try:
+                back, record = checkpoint.restore(folder, state(), method="toy", step=4)
+            except CheckpointError:
+                refused_ones += 1
+                continue
+            jax.tree.map(np.testing.assert_array_equal, back, state(4))
+            assert (record.step, record.position, record.config) == (4, 32, {"a": 1})
+        path.write_bytes(data)
+    assert refused_ones > len(files)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """The system allows files of no more than a few bytes."""
+    resource = pytest.importorskip("resource")
+    now = state(3)
+    record = Record("toy", 3, 24, (0, 7), checkpoint.shapes_of(now), {})
+    writer = Checkpoints(tmp_path / "run")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match="make room"):
+            writer.save(record, now)
+            writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not checkpoint.steps(tmp_path / "run")

@@ -2,10 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from toy_task import Stripe, StripeTask, images
 
 from anojax import registry
@@ -79,6 +81,18 @@ def test_trains_and_does_not_train_twice(command, tmp_path, capsys):
     assert checkpoint.steps(run / "checkpoints")[-1] == 6
     with pytest.raises(RunError, match=r"another configuration .*width: 4 -> 8"):
         command("task.width=8")
+
+
+def test_images_that_changed_meanwhile_are_noticed(command, tmp_path):
+    assert command("--quiet") == 0
+    listed = (tmp_path / "run/inputs.sha256").read_text().splitlines()
+    image = Path(listed[-1].partition("  ")[2])
+    with Image.open(image) as file:
+        pixels = np.asarray(file).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(image)
+    with pytest.raises(RunError, match=rf"not those that .*{image.name}"):
+        command("length=3 epochs", "--quiet")
 
 
 def test_overrides_may_stand_between_the_options():
