@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from anojax.data.stages import stage
+from anojax.data.timings import timed_as
 from anojax.errors import DataError, RunError
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
@@ -27,7 +27,7 @@ _COLOR_TYPE = {1: 0, 3: 2}
 _UP = 2
 
 
-@stage("encode")
+@timed_as("encode")
 def encode_png(image: Pixels, *, level: int = 1) -> bytes:
     """An image as PNG, 8 or 16 bits, gray (C = 1) or RGB (C = 3).
 
@@ -101,7 +101,7 @@ def decode_png(data: bytes) -> Pixels:
     return pixels.astype(kind.newbyteorder("="))
 
 
-@stage("write")
+@timed_as("write")
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Write a file under a temporary name, then rename it: it is whole or absent.
 

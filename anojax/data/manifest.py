@@ -28,7 +28,7 @@ from anojax.data.files import (
     temporary_name,
 )
 from anojax.data.lock import HIDDEN
-from anojax.data.stages import stage
+from anojax.data.timings import timed_as
 from anojax.data.visible import mean_change
 from anojax.errors import RunError
 
@@ -222,7 +222,7 @@ class Progress:
                 self._ends.append(self._ends[-1] + len(line))
                 yield values
 
-    @stage("manifest")
+    @timed_as("manifest")
     def append(self, lines: list[str]) -> None:
         """Record finished jobs, in order; one write, so that a shard counts whole."""
         try:

@@ -30,7 +30,7 @@ from anojax.core import Synthesizer
 from anojax.data.naming import file_name
 from anojax.data.native import to_native
 from anojax.data.provenance import hashes, noted
-from anojax.data.stages import timed
+from anojax.data.timings import timed
 from anojax.data.visible import RULE, mean_change, written_mask
 from anojax.environment import cores
 from anojax.errors import DataError, SettingError

@@ -31,7 +31,7 @@ from anojax.data.files import (
 )
 from anojax.data.manifest import Row
 from anojax.data.pipeline import Final, Job, Made
-from anojax.data.stages import stage
+from anojax.data.timings import timed_as
 from anojax.data.write import Encoded, Ledger, Output, Paths, encode_pair
 from anojax.errors import DataError, RunError
 
@@ -244,7 +244,7 @@ class TfdsSink:
         method = self.output.plan.methods[made.job.method].name
         return self._serialize(made, final, image, mask, method)
 
-    @stage("encode")
+    @timed_as("encode")
     def _serialize(self, made: Made, final: Final, image, mask, label: str) -> bytes:
         """A tf.train.Example with sorted keys: TFDS itself leaves their order open."""
         shape, dtype = final.image.shape, final.image.dtype
@@ -317,11 +317,11 @@ class _Shard:
         }
         self.lines: list[str] = []
 
-    @stage("write")
+    @timed_as("write")
     def write(self, split: str, record: bytes) -> None:
         self.writers[split].write(record)
 
-    @stage("write")
+    @timed_as("write")
     def close(self) -> None:
         for split, path in self.paths.items():
             self.writers[split].close()

@@ -24,7 +24,7 @@ from anojax.data.files import (
 )
 from anojax.data.manifest import Row, box, contrast, left_out_line
 from anojax.data.pipeline import Final, Job, Made, Plan
-from anojax.data.stages import stage
+from anojax.data.timings import timed_as
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Output:
             made = replace(made, reason=reason)
         return made, final
 
-    @stage("manifest")
+    @timed_as("manifest")
     def row(self, made: Made, final: Final, paths: "Paths", pngs: "Pngs") -> Row:
         """The manifest's line of a result."""
         plan, job = self.plan, made.job

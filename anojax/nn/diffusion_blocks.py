@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-class Part(nn.Module, kw_only=True):
+class UNetBlock(nn.Module, kw_only=True):
     """What a U-Net and its parts share."""
 
     config: UNet2DConfig
@@ -121,7 +121,7 @@ class Part(nn.Module, kw_only=True):
         )(x)
 
 
-class ResnetBlock(Part):
+class ResnetBlock(UNetBlock):
     """Two convolutions about the embedding of time and class, and the input again."""
 
     features: int
@@ -160,7 +160,7 @@ _RematResnet = nn.remat(ResnetBlock, static_argnums=(3,))
 _RematAttention = nn.remat(SelfAttention)
 
 
-class Resampler(Part):
+class Resampler(UNetBlock):
     """A convolution that halves both sides, or doubles them after repetition."""
 
     down: bool
@@ -173,7 +173,7 @@ class Resampler(Part):
         return self.conv("conv", x, x.shape[-1], stride=2, padding=padding)
 
 
-class DownBlock(Part):
+class DownBlock(UNetBlock):
     """One level on the way down."""
 
     level: int
@@ -201,7 +201,7 @@ class DownBlock(Part):
         return x, skips
 
 
-class MidBlock(Part):
+class MidBlock(UNetBlock):
     """The middle: attention between two residual blocks."""
 
     @nn.compact
@@ -220,7 +220,7 @@ class MidBlock(Part):
         return self.resnet("resnets_1", x, emb, train, **how)
 
 
-class UpBlock(Part):
+class UpBlock(UNetBlock):
     """One level on the way up; level 0 is the deepest."""
 
     level: int
@@ -251,7 +251,7 @@ class UpBlock(Part):
         return x
 
 
-class Embedding(Part):
+class Embedding(UNetBlock):
     """Two linear layers on projected time."""
 
     @nn.compact

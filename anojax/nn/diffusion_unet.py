@@ -15,8 +15,8 @@ from anojax.nn.diffusion_blocks import (
     Embedding,
     FourierTime,
     MidBlock,
-    Part,
     Timesteps,
+    UNetBlock,
     UpBlock,
     positional_time,
 )
@@ -27,7 +27,7 @@ from anojax.nn.unet import check_sides
 __all__ = ["UNet2D", "UNet2DConfig", "adm_config", "receptive_field_px"]
 
 
-class UNetEncoder(Part):
+class UNetEncoder(UNetBlock):
     """The half that a U-Net shares with a classifier: embeddings, down, middle."""
 
     @nn.nowrap

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anojax.data import samples, stages
+from anojax.data import samples, timings
 from anojax.device_memory import peak_bytes
 from anojax.environment import cores, start_devices
 from anojax.synthesis.config import SynthConfig
@@ -93,7 +93,7 @@ def time_run(
             folder = str(temporary / "tile")
             data = replace(config.data, input=folder, foreground="none")
             config = replace(config, data=data)
-        spent = stack.enter_context(stages.record())
+        spent = stack.enter_context(timings.record())
         started, on_cores = time.perf_counter(), time.process_time()
         outcome = write_run(
             config,
@@ -119,7 +119,7 @@ def time_run(
     )
 
 
-def _stages(recorded: stages.Stages, images: int) -> dict[str, StageTime]:
+def _stages(recorded: timings.Timings, images: int) -> dict[str, StageTime]:
     spent: dict[str, Any] = recorded.spent
     total = sum(each.seconds for each in spent.values())
     return {

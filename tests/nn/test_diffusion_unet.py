@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anojax.errors import AnojaxError, SettingError
-from anojax.nn.diffusion_blocks import Part
+from anojax.nn.diffusion_blocks import UNetBlock
 from anojax.nn.diffusion_config import UNet2DConfig, receptive_field_px
 from anojax.nn.diffusion_unet import UNet2D, adm_config
 
@@ -203,7 +203,7 @@ def test_receptive_field(name, monkeypatch):
     assert published in (None, size)
     if size > 200:
         return  # the formula is the same, the check would be slow
-    monkeypatch.setattr(Part, "norm", lambda self, name: lambda x: x)
+    monkeypatch.setattr(UNetBlock, "norm", lambda self, name: lambda x: x)
     network, multiple = UNet2D(config=config), config.side_multiple
     center = (size // multiple + 1) * multiple
     x = jnp.full((1, multiple, 2 * center, 1), 0.5)

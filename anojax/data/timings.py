@@ -1,6 +1,6 @@
 """How long each stage of a run takes: decode, encode, write and so on.
 
-Functions say which stage they are (`stage`); nothing is measured, and nothing costs
+Functions say which stage they are (`timed_as`); nothing is measured, and nothing costs
 time, until somebody records.
 """
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 F = TypeVar("F", bound=Callable)
 
-_recording: "Stages | None" = None
+_recording: "Timings | None" = None
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Spent:
 
 
 @dataclass
-class Stages:
+class Timings:
     """What all stages took since recording began."""
 
     spent: dict[str, Spent] = field(default_factory=dict)
@@ -44,17 +44,17 @@ class Stages:
 
 
 @contextmanager
-def record() -> Iterator[Stages]:
+def record() -> Iterator[Timings]:
     """Measure all stages while the block runs, in all threads of the process.
 
-    >>> from anojax.data import stages
-    >>> with stages.record() as spent, stages.timed("nap"):
+    >>> from anojax.data import timings
+    >>> with timings.record() as spent, timings.timed("nap"):
     ...     pass
     >>> spent.spent["nap"].calls
     1
     """
     global _recording
-    before, _recording = _recording, Stages()
+    before, _recording = _recording, Timings()
     try:
         yield _recording
     finally:
@@ -75,7 +75,7 @@ def timed(name: str) -> Iterator[None]:
         stages.add(name, time.perf_counter() - started, time.thread_time() - on_core)
 
 
-def stage(name: str) -> Callable[[F], F]:
+def timed_as(name: str) -> Callable[[F], F]:
     """A decorator: calls of the function are work of a stage."""
 
     def decorate(function: F) -> F:
