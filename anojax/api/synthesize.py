@@ -9,8 +9,8 @@ from anojax.api.example import Example
 from anojax.api.load import SynthRun
 from anojax.api.request import Methods, synth_config
 from anojax.data.manifest import INPUTS
-from anojax.data.pipeline import Made
 from anojax.data.pipeline import synthesize as make_images
+from anojax.data.plan import Made
 from anojax.environment import start_devices, workers
 from anojax.errors import SettingError
 from anojax.synthesis.config import SynthConfig

@@ -21,7 +21,7 @@ from anojax.data.folders import Source
 from anojax.data.mask_files import mask_files
 from anojax.data.masks import Classes, parse_classes
 from anojax.data.naming import file_name
-from anojax.data.pipeline import Loaded
+from anojax.data.plan import Loaded
 from anojax.data.reading import Reading
 from anojax.errors import DataError
 from anojax.types import Bank

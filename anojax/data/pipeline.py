@@ -8,243 +8,37 @@ own (seed, method, example id, draw) and not on its neighbors.
 """
 
 import logging
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import UInt8, UInt16
 
 from anojax import device_memory
 from anojax.batching import Batch, batch
-from anojax.core import Synthesizer
-from anojax.data.naming import file_name
-from anojax.data.native import to_native
+from anojax.data.plan import Job, Loaded, Made, Plan
 from anojax.data.provenance import hashes, noted
 from anojax.data.timings import timed
-from anojax.data.visible import RULE, mean_change, written_mask
 from anojax.environment import cores
 from anojax.errors import DataError, SettingError
-from anojax.types import Bank, Controls, Inputs
+from anojax.types import Controls, Inputs
 
 log = logging.getLogger("anojax")
 
 A, B = TypeVar("A"), TypeVar("B")
 
-Plane = UInt8[np.ndarray, "h w 1"]
-Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
-
-DRAWS = 20
-"""Attempts before an image is given up as empty."""
-
 GROUP = 4096
 """Jobs of one image that are held at a time, at most."""
 
-FAINT = 8.0
-"""Changes below this many gray levels at the working size may be lost when a defect is
-enlarged to an image's own resolution; they are looked at there before they count."""
 COMPILERS = 8
 """Programs that are compiled at the same time, on as many cores; each takes a few
 hundred MiB meanwhile."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A normal image, ready for the device."""
-
-    image: UInt8[np.ndarray, "h w c"]
-    foreground: Plane | None = None
-    region: Plane | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to make."""
-
-    index: int
-    """Place in the manifest."""
-    method: int
-    """Place of the method in the plan."""
-    image: int
-    """Place of the normal image in natural order."""
-    draw_of_image: int
-    example_id: int
-    first_draw: int = 0
-    draws: int = DRAWS
-    """Attempts allowed."""
-
-    @property
-    def first_of_image(self) -> bool:
-        """Whether the normal image is written with it."""
-        return self.method == 0 and self.draw_of_image == 0
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of a job: an image and its mask, or a reason why not."""
-
-    job: Job
-    draw: int = 0
-    normal: UInt8[np.ndarray, "h w c"] | None = None
-    image: UInt8[np.ndarray, "h w c"] | None = None
-    mask: Plane | None = None
-    reason: str | None = None
-    inputs_sha256: dict[str, str] = field(default_factory=dict)
-    """Of the files that it was made from, by their paths."""
-
-
-class Final(NamedTuple):
-    """Images as they are written."""
-
-    normal: Pixels
-    image: Pixels
-    mask: Plane
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides the pixels of a run, and nothing else."""
-
-    methods: tuple[Synthesizer, ...]
-    images: tuple[Path, ...]
-    seed: int
-    load: Callable[[int], Loaded] = field(repr=False)
-    """Reads image number i; raises DataError if it cannot be used."""
-    bank: Callable[[str, int], Bank] = field(repr=False)
-    """The images that a need ("texture", "normal") draws from, by channels."""
-    controls: Controls = field(default_factory=Controls)
-    per_image: int = 1
-    count: int | None = None
-    """Images per method, going round the normal images; instead of `per_image`."""
-    keep_empty: bool = False
-    label: int | None = None
-    """Of the images' category, for methods that tell categories apart."""
-    native: Callable[[int], Pixels] | None = field(default=None, repr=False)
-    """Reads the own pixels of image number i; ``None`` keeps the working size."""
-    bits: int = 16
-    """Depth of the sensor, for own pixels of 16 bits."""
-    mask_rule: str | None = RULE
-    """``None``: masks as the methods give them, as in runs of earlier versions."""
-    sources: tuple[str, ...] | None = None
-    """Names of the images for the manifest; their paths when absent."""
-    min_contrast: float = 1.0
-    """Least mean change under the mask, in gray levels of 255."""
-
-    @property
-    def draws_per_image(self) -> int:
-        """Most images that one method makes from one normal image."""
-        if self.count is None:
-            return self.per_image
-        return -(-self.count // len(self.images))
-
-    def draws_of(self, image: int) -> int:
-        """Images that each method makes from this normal image."""
-        if self.count is None:
-            return self.per_image
-        whole, rest = divmod(self.count, len(self.images))
-        return whole + (image < rest)
-
-    def first_job(self, image: int) -> int:
-        """Number of jobs before those of this image."""
-        if self.count is None:
-            return image * self.per_image * len(self.methods)
-        whole, rest = divmod(self.count, len(self.images))
-        return (image * whole + min(image, rest)) * len(self.methods)
-
-    @property
-    def total(self) -> int:
-        """Number of images to make."""
-        return self.first_job(len(self.images))
-
-    def jobs(self, start: int = 0) -> Iterator[Job]:
-        """The jobs from number `start` on: image by image, so that each is decoded
-        once."""
-        places = range(len(self.images))
-        first = max(0, bisect_right(places, start, key=self.first_job) - 1)
-        for image in places[first:]:
-            index, each = self.first_job(image), len(self.methods)
-            skipped = max(0, start - index) // each
-            index += skipped * each
-            for draw in range(skipped, self.draws_of(image)):
-                for method in range(len(self.methods)):
-                    example_id = image * self.draws_per_image + draw
-                    draws = 1 if self.keep_empty else DRAWS
-                    if index >= start:
-                        yield Job(index, method, image, draw, example_id, draws=draws)
-                    index += 1
-
-    @cached_property
-    def stems(self) -> tuple[str, ...]:
-        """A name for each image: its file's, made unique where two collide."""
-        stems = [file_name(path.stem) for path in self.images]
-        taken = set(stems)
-        if len(taken) == len(stems):
-            return tuple(stems)
-        seen, unique = set(), []
-        for number, stem in enumerate(stems):
-            if stem in seen:
-                stem = f"{stem}-{number}"
-                while stem in taken:
-                    stem += "-"
-            seen.add(stem)
-            taken.add(stem)
-            unique.append(stem)
-        return tuple(unique)
-
-    def source(self, image: int) -> str:
-        """Under which name the manifest mentions a normal image."""
-        return str(self.images[image]) if self.sources is None else self.sources[image]
-
-    def final(self, made: "Made") -> "Final":
-        """The images of a result as they are written, at their own resolution if that
-        is requested."""
-        if self.native is None:
-            return Final(made.normal, made.image, made.mask)
-        own = self.native(made.job.image)
-        image, mask = to_native(own, made.normal, made.image, made.mask, self.bits)
-        return Final(own, image, self.mask(made.job, own, image, mask))
-
-    def mask(self, job: Job, normal: Pixels, image: Pixels, mask: Plane) -> Plane:
-        """The mask of an image, by the plan's rule; empty where nothing changed."""
-        if self.mask_rule is None:
-            return mask
-        return written_mask(self.methods[job.method], normal, image, mask)
-
-    def shows(self, made: "Made") -> bool:
-        """Whether the image as it is written is anomalous, and plainly enough."""
-        if self.mask_rule is None or not made.mask.any():
-            return bool(made.mask.any())
-        least, clear = self.min_contrast, max(FAINT, 2 * self.min_contrast)
-        levels = 255 * mean_change(made.normal, made.image, made.mask)
-        if levels < least or self.native is None or levels >= clear:
-            return levels >= least
-        final = self.final(made)
-        return bool(final.mask.any()) and 255 * mean_change(*final, self.bits) >= least
-
-    def gave_up(self, job: Job, attempts: int) -> str:
-        """Why there is no image after that many attempts."""
-        name, least = self.methods[job.method].name, self.min_contrast
-        what = f"{name} came out empty"
-        if self.mask_rule is not None:
-            what += f", or changed less than {least:g} of 255 gray levels,"
-        return f"{what} in {attempts} draws"
-
-    def stem(self, job: Job) -> str:
-        """The name of a job's files, without ending."""
-        stem = self.stems[job.image]
-        if self.draws_per_image == 1:
-            return stem
-        digits = max(3, len(str(self.draws_per_image - 1)))
-        return f"{stem}_{job.draw_of_image:0{digits}}"
 
 
 @dataclass(eq=False)

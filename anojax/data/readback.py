@@ -7,7 +7,7 @@ import numpy as np
 
 from anojax.data.containment import inside, read_regular
 from anojax.data.files import decode_png
-from anojax.data.pipeline import Final
+from anojax.data.plan import Final
 from anojax.data.shard import PLACE, read_pngs
 
 

@@ -30,7 +30,7 @@ from anojax.data.files import (
     temporary_name,
 )
 from anojax.data.manifest import Row
-from anojax.data.pipeline import Final, Job, Made
+from anojax.data.plan import Final, Job, Made
 from anojax.data.timings import timed_as
 from anojax.data.write import Encoded, Ledger, Output, Paths, encode_pair
 from anojax.errors import DataError, RunError

@@ -23,7 +23,7 @@ from anojax.data.files import (
     sha256_of,
 )
 from anojax.data.manifest import Row, box, contrast, left_out_line
-from anojax.data.pipeline import Final, Job, Made, Plan
+from anojax.data.plan import Final, Job, Made, Plan
 from anojax.data.timings import timed_as
 
 

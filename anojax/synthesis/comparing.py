@@ -24,8 +24,8 @@ from anojax.data.manifest import (
     Row,
     finished,
 )
-from anojax.data.pipeline import Final, Job, Made
 from anojax.data.pipeline import synthesize as make_images
+from anojax.data.plan import Final, Job, Made
 from anojax.data.readback import file_of, stored, stored_normal
 from anojax.data.write import Encoded, Paths, Pngs, encode_pair
 from anojax.environment import workers

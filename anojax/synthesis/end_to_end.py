@@ -18,6 +18,7 @@ from anojax.synthesis.run import write_run
 
 STAGES = {
     "decode": "images are read and resized (threads)",
+    "hash": "their files are hashed, for the manifest (threads)",
     "compile": "the run waits for programs",
     "feed": "batches go to the device",
     "device": "the run waits for results",

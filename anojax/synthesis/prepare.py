@@ -9,7 +9,7 @@ from anojax.builders import make_synthesizer
 from anojax.config import digest, to_dict
 from anojax.core import Synthesizer, settings
 from anojax.data.dataset import Dataset, open_dataset
-from anojax.data.pipeline import Loaded, Plan
+from anojax.data.plan import Loaded, Plan
 from anojax.data.visible import RULE
 from anojax.environment import versions
 from anojax.errors import DataError, SettingError

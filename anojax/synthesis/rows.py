@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anojax.data.manifest import MANIFEST, parse_row
-from anojax.data.pipeline import Job, Plan
+from anojax.data.plan import Job, Plan
 from anojax.errors import SettingError
 
 Key = tuple[str, int]

@@ -19,8 +19,8 @@ from anojax.config import to_yaml
 from anojax.data.files import atomic_write, make_folder, temporary_name
 from anojax.data.lock import HIDDEN, locked
 from anojax.data.manifest import BLOCKS, CONFIG, LOG
-from anojax.data.pipeline import Job
 from anojax.data.pipeline import synthesize as make_images
+from anojax.data.plan import Job
 from anojax.data.write import Sink, drain
 from anojax.environment import workers
 from anojax.errors import SettingError

@@ -38,7 +38,7 @@ def test_a_run_by_its_stages(anojax_json, format):
     stages = result["stages"]
     assert set(stages) == {
         *("decode", "compile", "feed", "device"),
-        *("judge", "encode", "manifest", "write"),
+        *("judge", "encode", "manifest", "write", "hash"),
     }
     assert sum(stage["share"] for stage in stages.values()) == pytest.approx(1)
     assert result["host_peak_bytes"] > 2**20 and result["device_peak_bytes"] is None

@@ -287,7 +287,7 @@ def test_batches_hold_at_least_one_image(synth, anojax, tmp_path, size):
 
 
 def test_numbers_of_jobs_can_begin_anywhere():
-    from anojax.data.pipeline import Plan
+    from anojax.data.plan import Plan
 
     images = tuple(Path(f"{i}.png") for i in range(5))
     for count in (None, 3, 12):

@@ -12,7 +12,8 @@ from compiling import quick
 from subjects import small
 
 from anojax import registry
-from anojax.data.pipeline import Loaded, Plan, synthesize
+from anojax.data.pipeline import synthesize
+from anojax.data.plan import Loaded, Plan
 from anojax.types import Bank, Controls
 
 SIDE, IMAGES = 48, 6

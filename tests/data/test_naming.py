@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from anojax.data.naming import MOST_BYTES, file_name
-from anojax.data.pipeline import Plan
+from anojax.data.plan import Plan
 
 
 @pytest.mark.parametrize(

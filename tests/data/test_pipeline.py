@@ -13,7 +13,8 @@ import pytest
 from anojax.batching import Batch, batch
 from anojax.core import Card, Synthesizer, hp
 from anojax.data import pipeline, visible
-from anojax.data.pipeline import DRAWS, Loaded, Plan, synthesize
+from anojax.data.pipeline import synthesize
+from anojax.data.plan import DRAWS, Loaded, Plan
 from anojax.errors import DataError, SettingError
 from anojax.ops.blend import local_synthesis
 from anojax.types import Bank

@@ -12,7 +12,7 @@ from anojax.core import Synthesizer
 from anojax.data import shard
 from anojax.data.files import encode_png
 from anojax.data.manifest import Progress
-from anojax.data.pipeline import Job, Made, Plan
+from anojax.data.plan import Job, Made, Plan
 from anojax.data.shard import TfdsSink, dataset_name, read_pngs, record_count
 from anojax.data.write import Output, drain
 from anojax.errors import DataError
