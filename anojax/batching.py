@@ -23,9 +23,10 @@ from anojax.core import Synthesizer
 from anojax.errors import AnojaxError
 from anojax.pixels import as_binary, as_uint8, in_unit_range
 from anojax.random import example_key, method_key, stream
-from anojax.types import Bank, Inputs, PyTree, Synthesis
+from anojax.types import Bank, Exemplar, Inputs, PyTree, Synthesis
 
 Vectorization = Literal["auto", "vmap", "map"]
+"""How a device works on its examples: all at once, one after the other, or by platform."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Batch:
     synth: Synthesizer
     bank: Bank | None
     uint8: bool
-    strategy: Vectorization
+    vectorization: Vectorization
     devices: tuple[jax.Device, ...]
 
     def __call__(
@@ -66,21 +67,34 @@ class Batch:
         draws = np.broadcast_to(_as_uint32(draw, "draw"), ids.shape)
         inputs = _spread_controls(as_inputs(inputs, lead=1), len(ids))
         _check_leading_axis(inputs, len(ids))
-        example = jax.tree.map(lambda x: x[0], inputs)
-        self.synth.check(
-            example if self.bank is None else example.replace(source=self.bank)
-        )
+        self.synth.check(_supplied(jax.tree.map(lambda x: x[0], inputs), self.bank))
         missing = self._whole(len(ids)) - len(ids)
         ids, draws, inputs = jax.tree.map(
             lambda x: _pad(x, missing), (ids, draws, inputs)
         )
-        split, whole = self._shardings()
+        split, _ = self._shardings()
         ids, draws, inputs = jax.device_put((ids, draws, inputs), split)
-        key = jax.device_put(method_key(seed, self.synth.name), whole)
-        bank, params = jax.device_put((self.bank, params), whole)
-        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
-        out = run(params, key, bank, ids, draws, inputs)
+        key = _placed_key(int(seed), self.synth.name, self.devices)
+        params = self.place(params)
+        run = _compiled(self.synth, self.uint8, self._vectorization(), self.devices)
+        out = run(params, key, self.bank, ids, draws, inputs)
         return jax.tree.map(lambda x: x[:-missing], out) if missing else out
+
+    def place(self, params: PyTree) -> PyTree:
+        """Parameters on all devices of the batch, for a whole run: calls with what this
+        returns copy nothing.
+
+        Args:
+          params: of the synthesizer; arrays that are there already stay as they are.
+        """
+        _, whole = self._shardings()
+        leaves, structure = jax.tree.flatten(params)
+        away = [i for i, x in enumerate(leaves) if not _lies(x, whole)]
+        if away:
+            moved = jax.device_put([leaves[i] for i in away], whole)
+            for i, x in zip(away, moved, strict=True):
+                leaves[i] = x
+        return jax.tree.unflatten(structure, leaves)
 
     def lower(self, params: PyTree, size: int, inputs: Any) -> jax.stages.Lowered:
         """The program for batches of `size` inputs like `inputs`.
@@ -107,17 +121,17 @@ class Batch:
         key = method_key(0, self.synth.name)
         shared = (params, key, self.bank)
         shared = jax.tree.map(lambda x: like(x, copied), shared)
-        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        run = _compiled(self.synth, self.uint8, self._vectorization(), self.devices)
         return run.lower(*shared, ids, ids, inputs)
 
     def traces(self) -> int:
         """How many programs these settings have been compiled into so far."""
-        run = _compiled(self.synth, self.uint8, self._strategy(), self.devices)
+        run = _compiled(self.synth, self.uint8, self._vectorization(), self.devices)
         return run._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _strategy(self) -> Vectorization:
-        if self.strategy != "auto":
-            return self.strategy
+    def _vectorization(self) -> Vectorization:
+        if self.vectorization != "auto":
+            return self.vectorization
         return "map" if self.devices[0].platform == "cpu" else "vmap"
 
     def _whole(self, size: int) -> int:
@@ -139,7 +153,7 @@ def batch(
     *,
     bank: Bank | None = None,
     uint8: bool = False,
-    strategy: Vectorization = "auto",
+    vectorization: Vectorization = "auto",
     devices: Sequence[jax.Device] | None = None,
 ) -> Batch:
     """Compile a synthesizer over a leading axis and all local devices.
@@ -148,14 +162,15 @@ def batch(
 
     Args:
       synth: the method; equal synthesizers share their compilation.
-      bank: where each example draws its `Inputs.source` from, by its key.
+      bank: what each example draws from, by its key, where its inputs lack it: a
+        source, an exemplar, a prompt.
       uint8: return images, masks and alphas as uint8 (0..255), rounded on the
         device, so that a quarter of the bytes travel to the host.
-      strategy: ``"vmap"`` (accelerators), ``"map"`` (CPU) or by platform.
+      vectorization: ``"vmap"`` (accelerators), ``"map"`` (CPU) or by platform.
       devices: which devices to use; all local ones by default.
 
     Raises:
-      AnojaxError: an unknown strategy, or no devices.
+      AnojaxError: an unknown vectorization, or no devices.
 
     Example:
       >>> import anojax
@@ -166,15 +181,15 @@ def batch(
       >>> out.image.shape, out.mask.dtype
       ((3, 32, 32, 3), dtype('uint8'))
     """
-    if strategy not in ("auto", "vmap", "map"):
-        raise AnojaxError(f"strategy is {strategy!r}; choose auto, vmap or map")
+    if vectorization not in ("auto", "vmap", "map"):
+        raise AnojaxError(f"vectorization is {vectorization!r}; choose auto, vmap or map")
     devices = tuple(jax.local_devices() if devices is None else devices)
     if not devices:
         raise AnojaxError("devices is empty; give at least one")
     keep_programs()
     if bank is not None:
         bank = jax.device_put(bank, NamedSharding(_mesh(devices), PartitionSpec()))
-    return Batch(synth, bank, uint8, strategy, devices)
+    return Batch(synth, bank, uint8, vectorization, devices)
 
 
 @cache
@@ -183,7 +198,7 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
 
 
 def over_examples(
-    synth: Synthesizer, strategy: Vectorization = "auto", uint8: bool = False
+    synth: Synthesizer, vectorization: Vectorization = "auto", uint8: bool = False
 ):
     """The batch as a pure function, for use inside a larger compiled step.
 
@@ -194,8 +209,8 @@ def over_examples(
       ``f(params, key, bank, ids, draws, inputs) -> Synthesis``, where `key` is the
       run's `method_key` and ids, draws and inputs have a leading axis.
     """
-    if strategy == "auto":
-        strategy = "map" if jax.default_backend() == "cpu" else "vmap"
+    if vectorization == "auto":
+        vectorization = "map" if jax.default_backend() == "cpu" else "vmap"
 
     def many(params, key, bank, ids, draws, inputs):
         def one(example):
@@ -205,22 +220,22 @@ def over_examples(
             own = example_key(key, example_id, draw)
             given = _to_float(given)
             if bank is not None:
-                given = _draw_source(stream(own, "bank"), bank, given)
+                given = _drawn(own, bank, given)
             out = lax.optimization_barrier(synth.apply(params, own, given))
             return lax.optimization_barrier(_to_uint8(out)) if uint8 else out
 
         each = (ids, draws, inputs)
-        return jax.vmap(one)(each) if strategy == "vmap" else lax.map(one, each)
+        return jax.vmap(one)(each) if vectorization == "vmap" else lax.map(one, each)
 
     return many
 
 
 @lru_cache(maxsize=256)
-def _compiled(synth, uint8: bool, strategy: Vectorization, devices):
+def _compiled(synth, uint8: bool, vectorization: Vectorization, devices):
     whole, split = PartitionSpec(), PartitionSpec("example")
     return jax.jit(
         jax.shard_map(
-            over_examples(synth, strategy, uint8),
+            over_examples(synth, vectorization, uint8),
             mesh=_mesh(devices),
             in_specs=(whole, whole, whole, split, split, split),
             out_specs=split,
@@ -229,13 +244,47 @@ def _compiled(synth, uint8: bool, strategy: Vectorization, devices):
     )
 
 
-def _draw_source(key, bank: Bank, inputs: Inputs) -> Inputs:
-    index = jax.random.randint(key, (), 0, bank.images.shape[0])
-    picked = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 0, False), bank)
-    return inputs.replace(
-        source=in_unit_range(picked.images),
-        source_foreground=as_binary(picked.foregrounds),
-    )
+def _drawn(key, bank: Bank, inputs: Inputs) -> Inputs:
+    """The inputs with what the bank has for them. Streams have names, so that a bank
+    with more in it leaves the other draws where they were."""
+    if bank.images is not None:
+        index = _index(stream(key, "bank"), bank.images)
+        inputs = inputs.replace(
+            source=in_unit_range(_row(bank.images, index)),
+            source_foreground=as_binary(_row(bank.foregrounds, index)),
+        )
+    if bank.exemplars is not None and inputs.exemplar is None:
+        key_of_exemplar, labels = stream(key, "exemplar"), bank.labels
+        if labels is None or inputs.label is None:
+            index = _index(key_of_exemplar, bank.exemplars.image)
+        else:
+            order = jax.random.uniform(key_of_exemplar, labels.shape)
+            index = jnp.argmax(jnp.where(labels == inputs.label, order, -1.0))
+        picked = jax.tree.map(lambda x: _row(x, index), bank.exemplars)
+        label = inputs.label if labels is None else _row(labels, index)
+        inputs = inputs.replace(exemplar=_float_exemplar(picked), label=label)
+    if bank.texts is not None and inputs.text is None:
+        index = _index(stream(key, "text"), bank.texts)
+        inputs = inputs.replace(text=_row(bank.texts, index))
+    return inputs
+
+
+def _index(key, rows):
+    return jax.random.randint(key, (), 0, rows.shape[0])
+
+
+def _row(rows, index):
+    return None if rows is None else lax.dynamic_index_in_dim(rows, index, 0, False)
+
+
+def _supplied(inputs: Inputs, bank: Bank | None) -> Inputs:
+    """The inputs of an example as the method will find them, by their structure."""
+    if bank is None:
+        return inputs
+    found = {"source": bank.images, "exemplar": bank.exemplars, "text": bank.texts}
+    if inputs.label is None and bank.exemplars is not None:
+        found["label"] = bank.labels
+    return inputs.replace(**{k: v for k, v in found.items() if v is not None})
 
 
 def _to_float(inputs: Inputs) -> Inputs:
@@ -245,7 +294,25 @@ def _to_float(inputs: Inputs) -> Inputs:
         foreground=as_binary(inputs.foreground),
         region=as_binary(inputs.region),
         source_foreground=as_binary(inputs.source_foreground),
+        exemplar=_float_exemplar(inputs.exemplar),
     )
+
+
+def _float_exemplar(exemplar: Exemplar | None) -> Exemplar | None:
+    if exemplar is None:
+        return None
+    return Exemplar(in_unit_range(exemplar.image), as_binary(exemplar.mask))
+
+
+@lru_cache(maxsize=16)
+def _placed_key(seed: int, method: str, devices: tuple[jax.Device, ...]):
+    """The key of a run, which lies on its devices for as long as it is in use."""
+    whole = NamedSharding(_mesh(devices), PartitionSpec())
+    return jax.device_put(method_key(seed, method), whole)
+
+
+def _lies(x: Any, sharding: NamedSharding) -> bool:
+    return isinstance(x, jax.Array) and x.sharding == sharding
 
 
 def _to_uint8(out: Synthesis) -> Synthesis:

@@ -71,6 +71,9 @@ class Card:
     paradigm: Paradigm
     family: str
     level: Level
+    """What the method changes: an image in places, features, or a whole image."""
+    decodes: bool = False
+    """Of level "feature": whether its anomalies are also decoded to images."""
     needs: tuple[str, ...] = ()
     """Keys of `NEEDS`, beyond the normal image itself."""
     controls: tuple[str, ...] = ("severity",)
@@ -132,16 +135,70 @@ class Synthesizer(abc.ABC):
         """What these settings need; a method may need less than its card."""
         return self.card.needs
 
+    def components(self) -> dict[str, Component]:
+        """Where the entries of the parameters come from, by name, as these settings
+        need them. Without any, all of what `init` makes comes from one training run.
+        """
+        return {}
+
     @property
     def learns(self) -> bool:
         """Whether these settings synthesize with parameters that a training run must
-        give: those of a method with an `init` of its own, unless it says otherwise."""
+        give: those of a method with an `init` of its own, unless it says otherwise, or
+        has components and none of them comes from a run."""
+        if found := self.components():
+            return any(one.kind == "run" for one in found.values())
         return type(self).init is not Synthesizer.init
+
+    @property
+    def pretrained(self) -> dict[str, Component]:
+        """The components that come from elsewhere than a training run."""
+        return {n: one for n, one in self.components().items() if one.kind != "run"}
+
+    @property
+    def shows(self) -> bool:
+        """Whether there is an image to look at and to write."""
+        return self.card.level != "feature" or self.card.decodes
 
     def init(self, key: Key[Array, ""], inputs: Inputs) -> PyTree:
         """Parameters of the method; ``{}`` unless it learns."""
         del key, inputs
         return {}
+
+    def extract(self, params: PyTree, image: Float[Array, "h w c"]) -> PyTree:
+        """Features of an image, for a method that needs ``"features"`` and has networks
+        to find them; then `Inputs.image` will do in their place.
+
+        Args:
+          params: of the method.
+          image: in [0, 1].
+
+        Returns:
+          What `Inputs.features` is to be: an array ``[h, w, D]`` or a tree of arrays.
+
+        Raises:
+          MissingInput: the method has no such networks.
+        """
+        del params, image
+        raise MissingInput(f"{self.name} needs {NEEDS['features']}")
+
+    def encode_text(
+        self, params: PyTree, prompts: tuple[str, ...]
+    ) -> Float[Array, "p t d"]:
+        """Prompts as `Inputs.text` wants them, all of one length. Runs on the host, once
+        for each distinct prompt, outside the batch.
+
+        Args:
+          params: of the method.
+          prompts: different from each other.
+
+        Raises:
+          UnsupportedInput: the method takes no prompts.
+        """
+        del params, prompts
+        raise UnsupportedInput(
+            f"{self.name} takes no prompts{_able('do', needs='text')}"
+        )
 
     @final
     def apply(self, params: PyTree, key: Any, inputs: Any) -> Synthesis:
@@ -169,6 +226,9 @@ class Synthesizer(abc.ABC):
         self.check(inputs)
         key = as_key(key, self.name)
         with jax.named_scope(self.name):
+            if "features" in self.needs and inputs.features is None:
+                found = self.extract(params, inputs.image)
+                inputs = inputs.replace(features=found)
             return self.synthesize(params, key, inputs)
 
     @abc.abstractmethod
@@ -176,6 +236,24 @@ class Synthesizer(abc.ABC):
         self, params: PyTree, key: Key[Array, ""], inputs: Inputs
     ) -> Synthesis:
         """The method itself; `inputs` has what the card needs."""
+
+    @property
+    def _extracts(self) -> bool:
+        return type(self).extract is not Synthesizer.extract
+
+    @final
+    def check_shown(self) -> None:
+        """Refuse to show or to write what is no image.
+
+        Raises:
+          UnsupportedInput: the method changes features and nothing decodes them.
+        """
+        if not self.shows:
+            raise UnsupportedInput(
+                f"{self.name} changes features, which are no image to show or to write; "
+                f"train its detector (anojax train)"
+                f"{_able('make images', shows=True)}"
+            )
 
     @final
     def check(self, inputs: Inputs) -> None:
@@ -188,7 +266,10 @@ class Synthesizer(abc.ABC):
         """
         if inputs.image is None and self.card.level != "feature":
             raise MissingInput(f"{self.name} needs a normal image as `image`")
+        finds = inputs.image is not None and self._extracts
         for need in self.needs:
+            if need == "features" and finds:
+                continue
             if getattr(inputs, _FIELD_OF_NEED.get(need, need)) is None:
                 able = _able("do without", lacks=need)
                 raise MissingInput(f"{self.name} needs {NEEDS[need]}{able}")
@@ -217,7 +298,7 @@ def add_finder(find: Callable[..., tuple[str, ...]]) -> None:
     _finders[:] = [find]
 
 
-def _able(words: str, **wanted: str) -> str:
+def _able(words: str, **wanted: Any) -> str:
     """Which methods can; nothing where no registry is in use."""
     if not _finders:
         return ""

@@ -125,13 +125,15 @@ def cards() -> dict[str, Card]:
 
 
 def untrained() -> tuple[str, ...]:
-    """Names of the methods that synthesize at once, without a training run.
+    """Names of the methods that synthesize images at once, without a training run and
+    without weights from elsewhere.
 
     Example:
       >>> "cutpaste" in untrained(), "realnet" in untrained()
       (True, False)
     """
-    return tuple(name for name in names() if not get(name)().learns)
+    found = ((name, get(name)()) for name in names())
+    return tuple(n for n, s in found if s.shows and not (s.learns or s.components()))
 
 
 def find(
@@ -143,6 +145,7 @@ def find(
     lacks: str | Iterable[str] = (),
     controls: str | Iterable[str] = (),
     license: str | None = None,
+    shows: bool | None = None,
 ) -> tuple[str, ...]:
     """Names of the methods whose cards fit everything that is requested.
 
@@ -154,6 +157,7 @@ def find(
       lacks: inputs that the method must do without.
       controls: controls that the method must support.
       license: license of the public code, for instance ``"MIT"``.
+      shows: whether there is an image to look at.
 
     Example:
       >>> "destseg" in find(needs="texture", controls="severity")
@@ -166,6 +170,7 @@ def find(
         if paradigm in (None, card.paradigm)
         and family in (None, card.family)
         and level in (None, card.level)
+        and shows in (None, get(name)().shows)
         and license in (None, card.code_license)
         and needs <= set(card.needs)
         and not lacks & set(card.needs)

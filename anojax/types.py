@@ -106,8 +106,10 @@ class Inputs:
     """Defect class, int32 scalar."""
     text: Leaf | None = None
     """Encoded prompt, ``[T, D]`` float32."""
-    features: Leaf | None = None
-    """Features of the image, for methods that work in feature space."""
+    features: PyTree | None = None
+    """Features of the image, for methods that work in feature space: an array ``[h, w,
+    D]``, or a tree of arrays. ``None``: the method extracts them (`Synthesizer.extract`).
+    """
     controls: Controls = field(default_factory=Controls)
     """What the user asks of the defect."""
 
@@ -121,15 +123,16 @@ class Synthesis:
     image: Leaf | None
     """``[H, W, C]`` float32 in [0, 1]; ``None`` for methods in feature space."""
     mask: Leaf
-    """Exactly the changed pixels, ``[H, W, 1]`` float32, 0 or 1."""
+    """Exactly the changed pixels, ``[H, W, 1]`` float32, 0 or 1; positions of the
+    features, ``[h, w, 1]``, where there is no image."""
     alpha: Leaf
     """How strongly each pixel is affected, ``[H, W, 1]`` float32 in [0, 1]."""
     label: Leaf
     """Class of the defect, int32 scalar; 0 is normal."""
     anomalous: Leaf
     """Bool scalar: False when the draw came out empty."""
-    features: Leaf | None = None
-    """Perturbed features, for methods in feature space."""
+    features: PyTree | None = None
+    """Perturbed features, for methods in feature space; like `Inputs.features`."""
     aux: dict[str, Leaf] = field(default_factory=dict)
     """Drawn parameters (small arrays), for analysis."""
 
@@ -138,7 +141,7 @@ class Synthesis:
 
 @pytree
 class Bank:
-    """Images from which each example draws its `Inputs.source`.
+    """What each example draws from, by its key: several kinds at once, or one.
 
     Example:
       >>> import numpy as np
@@ -146,7 +149,16 @@ class Bank:
       True
     """
 
-    images: Leaf
-    """``[N, H, W, C]`` uint8."""
+    images: Leaf | None = None
+    """``[N, H, W, C]`` uint8, for `Inputs.source`."""
     foregrounds: Leaf | None = None
-    """``[N, H, W, 1]`` uint8, 0 or 1 (255 counts as 1)."""
+    """Of `images`, ``[N, H, W, 1]`` uint8, 0 or 1 (255 counts as 1)."""
+    exemplars: Exemplar | None = None
+    """Real defects, image ``[M, H, W, C]`` and mask ``[M, H, W, 1]``, both uint8."""
+    labels: Leaf | None = None
+    """Of `exemplars`, ``[M]`` int32, at least 1. An example with a label draws among the
+    exemplars of its own; one without gets that of its exemplar."""
+    texts: Leaf | None = None
+    """Encoded prompts, ``[P, T, D]`` float32, for `Inputs.text`."""
+
+    replace = replace

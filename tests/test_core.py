@@ -119,13 +119,13 @@ def test_unknown_method_has_a_suggestion():
             anojax.get(planned[0])
 
 
-@pytest.mark.parametrize("strategy", ["map", "vmap"])
-def test_pixels_do_not_depend_on_the_batch(images, strategy):
-    whole = run(images, strategy=strategy)
-    assert same(whole, run(images, devices=1, strategy=strategy))
-    assert same(whole, run(images, devices=3, strategy=strategy))
+@pytest.mark.parametrize("vectorization", ["map", "vmap"])
+def test_pixels_do_not_depend_on_the_batch(images, vectorization):
+    whole = run(images, vectorization=vectorization)
+    assert same(whole, run(images, devices=1, vectorization=vectorization))
+    assert same(whole, run(images, devices=3, vectorization=vectorization))
     for i in (0, 5):
-        one = run(images, ids=[i], strategy=strategy)
+        one = run(images, ids=[i], vectorization=vectorization)
         assert same(one, jax.tree.map(lambda x, i=i: x[i : i + 1], whole))
 
 

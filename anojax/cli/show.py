@@ -43,7 +43,17 @@ def _as_json(name: str, synth) -> dict:
         for field in dataclasses.fields(synth)
     ]
     facts = {"name": name, **dataclasses.asdict(synth.card), "learns": synth().learns}
+    components = {n: dataclasses.asdict(c) for n, c in synth().components().items()}
+    facts |= {"gives": _gives(synth.card), "components": components}
     return facts | {"stages": _stages(name, synth), "settings": settings}
+
+
+def _gives(card) -> str:
+    """What comes out, and whether it can be looked at."""
+    if card.level == "feature":
+        decoded = "decoded to an image and its mask"
+        return f"features, {decoded if card.decodes else 'and no image to look at'}"
+    return "an image and its mask"
 
 
 def _stages(name: str, synth) -> list[dict]:
@@ -83,6 +93,7 @@ def _print(name: str, synth) -> None:
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column()
     facts.add_row("family", f"{card.paradigm}, {card.family.replace('_', ' ')}")
+    facts.add_row("gives", _gives(card))
     needs = "; ".join(NEEDS[need] for need in card.needs)
     facts.add_row("needs", needs or "nothing beyond the normal images")
     if synth().learns:

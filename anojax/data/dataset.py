@@ -11,11 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from anojax.data import folders, foregrounds, reading, textures
 from anojax.data.categories import Categories
 from anojax.data.config import DataConfig
+from anojax.data.exemplars import read_exemplars
 from anojax.data.files import Pixels
 from anojax.data.folders import Source
 from anojax.data.mask_files import mask_files
@@ -23,8 +25,9 @@ from anojax.data.masks import Classes, parse_classes
 from anojax.data.naming import file_name
 from anojax.data.plan import Loaded
 from anojax.data.reading import Reading
+from anojax.data.supply import DRAWN
 from anojax.errors import DataError
-from anojax.types import Bank
+from anojax.types import Bank, Exemplar
 
 BANK_IMAGES = 512
 BANK_BYTES = 2**28
@@ -47,7 +50,7 @@ class Dataset:
     load: Callable[[int], Loaded] = dataclasses.field(repr=False)
     """Reads image number i at working size; raises `DataError` if it cannot be used."""
     bank: Callable[[str, int], Bank] = dataclasses.field(repr=False)
-    """The images that a need ("texture", "normal") draws from, by channels."""
+    """What a need ("texture", "normal", "exemplar") draws from, by channels."""
     first: Pixels = dataclasses.field(repr=False)
     """The first readable image, in its own resolution."""
     label: int | None
@@ -78,12 +81,12 @@ class Dataset:
           depend on no file.
 
         Raises:
-          DataError: a texture cannot be read.
+          DataError: a texture or an exemplar cannot be read.
         """
         found = {}
-        for need in sorted(set(needs) & {"texture", "normal"}):
+        for need in sorted(set(needs) & set(DRAWN)):
             bank = self.bank(need, self.first.shape[-1])
-            if need == "normal" or self.config.textures is not None:
+            if need != "texture" or self.config.textures is not None:
                 found[need] = _digest(bank)
         return found
 
@@ -162,11 +165,11 @@ def open_dataset(
 
 def _digest(bank: Bank) -> str:
     total = hashlib.sha256()
-    for array in (bank.images, bank.foregrounds):
-        if array is not None:
-            values = np.ascontiguousarray(array)
-            total.update(f"{values.dtype} {values.shape}\n".encode())
-            total.update(values.tobytes())
+    # In the order of the fields: images, foregrounds, exemplars, labels.
+    for array in jax.tree.leaves(bank):
+        values = np.ascontiguousarray(array)
+        total.update(f"{values.dtype} {values.shape}\n".encode())
+        total.update(values.tobytes())
     return total.hexdigest()[:16]
 
 
@@ -217,7 +220,7 @@ def _foreground(config: DataConfig, source: Source, how: Reading):
 def _banks(
     config, how: Reading, images, foreground, seed
 ) -> Callable[[str, int], Bank]:
-    """The banks of textures and of normal images, each made when first needed."""
+    """The banks of textures, normal images and exemplars, each made when needed."""
 
     @cache
     def bank(need: str, channels: int) -> Bank:
@@ -227,9 +230,34 @@ def _banks(
                     config.textures, size=config.shape, channels=channels, seed=seed
                 )
             )
+        if need == "exemplar":
+            return _exemplar_bank(config, how, channels)
         return _normal_bank(config.shape, how, images, foreground, channels)
 
     return bank
+
+
+def _exemplar_bank(config: DataConfig, how: Reading, channels: int) -> Bank:
+    """The chosen exemplars of every type of defect, at working size."""
+    if config.exemplars is None:
+        raise DataError(
+            "real defects with masks are needed; give their folder as data.exemplars"
+        )
+    found = read_exemplars(
+        config.exemplars,
+        config.shape,
+        per_defect=config.exemplars_per_defect,
+        gray=channels == 1,
+        reading=how,
+        bits=config.bits,
+    )
+    if found.images.shape[-1] != channels:
+        raise DataError(
+            f"exemplars in {config.exemplars} have {found.images.shape[-1]} channels, "
+            f"the images have {channels}; treat all as gray, or sort them apart"
+        )
+    pairs = Exemplar(found.images, found.masks)
+    return Bank(exemplars=pairs, labels=found.labels)
 
 
 def _normal_bank(size, how: Reading, paths, foreground, channels: int) -> Bank:

@@ -24,6 +24,7 @@ from anojax import device_memory
 from anojax.batching import Batch, batch
 from anojax.data.plan import Job, Loaded, Made, Plan
 from anojax.data.provenance import hashes, noted
+from anojax.data.supply import bank_for, with_prompts
 from anojax.data.timings import timed
 from anojax.environment import cores
 from anojax.errors import DataError, SettingError
@@ -237,16 +238,17 @@ class _Device:
     def _compiled(self, kind: tuple[int, int], item: _Item, size: int) -> _Program:
         method, channels = kind
         synth = self.plan.methods[method]
-        need = next((n for n in synth.needs if n in ("texture", "normal")), None)
         with self.making_bank:  # methods share banks: each is made once
-            bank = None if need is None else self.plan.bank(need, channels)
-        run = batch(synth, bank=bank, uint8=True, devices=self.devices)
+            bank = bank_for(synth.needs, self.plan.bank, channels)
         key = jax.random.key(np.uint32(self.plan.seed & 0xFFFFFFFF))
         # Controls are single numbers; all else has a leading axis.
         given = self._inputs([item])
         arrays = given.replace(controls=Controls())
         one = jax.tree.map(lambda x: x[0], arrays).replace(controls=self.plan.controls)
         params = synth.init(key, one)
+        bank = with_prompts(bank, synth, params, self.plan.prompts)
+        run = batch(synth, bank=bank, uint8=True, devices=self.devices)
+        params = run.place(params)
         while not self._fits(run, params, size, given):
             size = self._smaller(kind, size)
         return _Program(run, params, size)

@@ -90,12 +90,14 @@ class Plan:
     load: Callable[[int], Loaded] = field(repr=False)
     """Reads image number i; raises DataError if it cannot be used."""
     bank: Callable[[str, int], Bank] = field(repr=False)
-    """The images that a need ("texture", "normal") draws from, by channels."""
+    """What a need ("texture", "normal", "exemplar") draws from, by channels."""
     controls: Controls = field(default_factory=Controls)
     per_image: int = 1
     count: int | None = None
     """Images per method, going round the normal images; instead of `per_image`."""
     keep_empty: bool = False
+    prompts: tuple[str, ...] = ()
+    """Of which each example draws one, for methods that need text."""
     label: int | None = None
     """Of the images' category, for methods that tell categories apart."""
     native: Callable[[int], Pixels] | None = field(default=None, repr=False)

@@ -56,14 +56,11 @@ class SynthConfig:
 
     def __post_init__(self):
         check_fields("synth", self, but=("data", "settings"))
-        for name, what in (
-            ("precomputed", "makes new anomalies"),
-            ("exemplars", "works on normal images"),
-        ):
-            if getattr(self.data, name) is not None:
-                raise SettingError(
-                    f"data.{name} is for training, and synthesis {what}; leave it out"
-                )
+        if self.data.precomputed is not None:
+            raise SettingError(
+                "data.precomputed is for training, and synthesis makes new anomalies; leave "
+                "it out"
+            )
 
     def controls(self) -> dict[str, float]:
         """The controls that are requested, by their names in `anojax.Controls`."""

@@ -70,6 +70,19 @@ class Learned(Synthesizer):
     def needs(self) -> tuple[str, ...]:
         return self.base.needs
 
+    @property
+    def _extracts(self) -> bool:
+        return self.base._extracts
+
+    def components(self):
+        return self.base.components()
+
+    def extract(self, params, image):
+        return self.base.extract(params, image)
+
+    def encode_text(self, params, prompts):
+        return self.base.encode_text(params, prompts)
+
     def init(self, key, inputs: Inputs) -> PyTree:
         """The learned parameters, for inputs like these.
 

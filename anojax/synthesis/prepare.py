@@ -15,7 +15,7 @@ from anojax.environment import versions
 from anojax.errors import DataError, SettingError
 from anojax.synthesis.config import SynthConfig
 from anojax.synthesis.learned import Parameters, check_channels, with_parameters
-from anojax.types import Controls, Inputs
+from anojax.types import Controls, Exemplar, Inputs
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
     """
     methods = make_methods(config)
     known = None if parameters is None else parameters.categories
-    asking = next((synth.name for synth in methods if "label" in synth.needs), None)
+    # Where exemplars are drawn, their labels come with them.
+    asking = next((s.name for s in methods if _wants_category(s)), None)
     if asking is not None and known is None:
         raise DataError(
             f"{asking} tells categories apart with these settings, and nothing says "
@@ -114,11 +115,17 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
     return Prepared(config, methods, data, plan, parameters, resolved)
 
 
+def _wants_category(synth: Synthesizer) -> bool:
+    return "label" in synth.needs and "exemplar" not in synth.needs
+
+
 def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
     """The methods with their settings, checked against the controls requested.
 
     Raises:
-      SettingError: severity 0, or `native` with a method of whole images.
+      SettingError: severity 0, `native` with a method of whole images, or exemplars
+        that no method imitates.
+      UnsupportedInput: a method changes features that are decoded to no image.
     """
     if config.severity == 0 and not config.keep_empty:
         raise SettingError(
@@ -127,11 +134,12 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
         )
     region = None if config.data.region is None else 0
     controls = Controls(**config.controls())
-    # Images, banks and labels are there when the work begins.
-    given = Inputs(image=0, source=0, label=0, region=region, controls=controls)
-    methods = []
+    # Images, banks, labels and prompts are there when the work begins.
+    given = Inputs(0, source=0, exemplar=Exemplar(0, 0), label=0, text=0, region=region)
+    given, methods = given.replace(controls=controls), []
     for name in config.methods:
         synth = make_synthesizer(name, config.settings.get(name, {}))
+        synth.check_shown()
         synth.check(given)
         if config.native and synth.card.level == "full_image":
             raise SettingError(
@@ -139,6 +147,12 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
                 "resolution; leave --native out"
             )
         methods.append(synth)
+    imitates = any("exemplar" in synth.needs for synth in methods)
+    if config.data.exemplars is not None and not imitates:
+        raise SettingError(
+            f"data.exemplars is given, and {' and '.join(config.methods)} imitates no "
+            "real defect; leave it out"
+        )
     return tuple(methods)
 
 

@@ -13,7 +13,7 @@ from anojax.batching import over_examples
 from anojax.component import Component
 from anojax.core import Synthesizer, method_of
 from anojax.detector import Detector
-from anojax.errors import AnojaxError
+from anojax.errors import AnojaxError, MissingInput
 from anojax.fields import check_fields, check_names, hp
 from anojax.pixels import in_unit_range
 from anojax.random import example_key, stream
@@ -238,9 +238,12 @@ class Task(abc.ABC):
           key: of the run.
           batch: its `precomputed` anomalies are taken as they are; otherwise the
             method runs on `inputs`, whose images may be uint8 or (augmented) float32.
-          clean_share: each example stays clean with this probability: its image is
-            returned, with an empty mask.
-          params: of the synthesizer.
+          clean_share: each example stays clean with this probability: its image (its
+            features, for methods that change those) is returned, with an empty mask.
+          params: of the synthesizer, for instance ``state.frozen``.
+
+        Raises:
+          MissingInput: features that stay clean are not among the inputs.
         """
         if batch.precomputed is not None:
             out = _to_float(batch.precomputed)
@@ -253,13 +256,30 @@ class Task(abc.ABC):
         keys = self.example_keys(key, batch, "clean")
         clean = jax.vmap(lambda k: jax.random.bernoulli(k, clean_share))(keys)
         each = clean[:, None, None, None]
+        if out.image is None:
+            out = out.replace(features=_clean_features(clean, batch, out))
+        else:
+            out = out.replace(image=jnp.where(each, batch.images, out.image))
         return out.replace(
-            image=jnp.where(each, batch.images, out.image),
             mask=jnp.where(each, 0.0, out.mask),
             alpha=jnp.where(each, 0.0, out.alpha),
             label=jnp.where(clean, 0, out.label),
             anomalous=out.anomalous & ~clean,
         )
+
+
+def _clean_features(clean: Array, batch: Examples, out: Synthesis) -> PyTree:
+    if batch.inputs.features is None:
+        raise MissingInput(
+            "a share of clean features needs the features of the normal images among "
+            "the inputs; extract them before the draw"
+        )
+
+    def choose(normal, changed):
+        each = clean.reshape(-1, *(1,) * (changed.ndim - 1))
+        return jnp.where(each, normal, changed)
+
+    return jax.tree.map(choose, batch.inputs.features, out.features)
 
 
 def _to_float(precomputed: Synthesis) -> Synthesis:

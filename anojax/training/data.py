@@ -25,13 +25,14 @@ from anojax.data.precomputed import read_run
 from anojax.data.provenance import noted
 from anojax.data.reading import Reading
 from anojax.data.stream import InMemory, Source
+from anojax.data.supply import bank_for
 from anojax.data.testset import TestSet, read_test_set
 from anojax.environment import workers
 from anojax.errors import DataError, SettingError
 from anojax.task import Task
 from anojax.training.config import TrainConfig
 from anojax.training.run import first_example
-from anojax.types import Bank, Inputs
+from anojax.types import Bank, Exemplar, Inputs
 
 IN_MEMORY_BYTES = 2**31
 INPUTS = "inputs.sha256"
@@ -94,10 +95,11 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         settings ask for another number of categories than there are.
     """
     wanted = tasks.get(config.method, config.stage).learns_from_exemplars
-    if wanted != (config.data.exemplars is not None):
+    drawn = "exemplar" in synth.needs and not wanted
+    if (wanted or drawn) != (config.data.exemplars is not None):
         raise SettingError(
             f"{config.method} learns from real defects; add 'data.exemplars: DIR'"
-            if wanted
+            if wanted or drawn
             else f"{config.method} does not learn from real defects; leave "
             "data.exemplars out"
         )
@@ -112,7 +114,9 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     if known is not None:
         synth = with_settings(synth, classes=len(known.names))
     region = None if config.data.region is None else 0
-    synth.check(Inputs(image=0, source=0, label=0, region=region))
+    synth.check(
+        Inputs(0, source=0, exemplar=Exemplar(0, 0), label=0, text=0, region=region)
+    )
     sets = [_open(config, known, one, len(sources) > 1) for one in sources]
     channels = sets[0].first.shape[-1]
     test = None
@@ -141,6 +145,8 @@ def read_data(config: TrainConfig, synth: Synthesizer) -> TrainingData:
     )
     source, files = _source(sets, height * width, channels)
     kept = {} if known is None else {categories.FILE: known.listed()}
+    if drawn:
+        kept[exemplars.FILE] = _read_exemplars(config).listed()
     return TrainingData(
         source=source,
         bank=_bank(synth, sets, channels),
@@ -261,8 +267,7 @@ def _bank(synth: Synthesizer, sets: Sequence[Dataset], channels: int) -> Bank | 
             f"{synth.name} takes from other normal images, which is not there for "
             "several categories; give one as data.input"
         )
-    need = next((n for n in synth.needs if n in ("texture", "normal")), None)
-    return None if need is None else sets[0].bank(need, channels)
+    return bank_for(synth.needs, sets[0].bank, channels)
 
 
 def _precomputed(config: TrainConfig, synth: Synthesizer) -> TrainingData:
@@ -278,7 +283,7 @@ def _precomputed(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 
 
 def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
-    """Real defects alone; whoever also needs normal images is not here yet."""
+    """Real defects alone; who needs them beside normal images draws them from a bank."""
     requested = config.data
     others = ("input", "textures", "region", "precomputed")
     if given := [name for name in others if getattr(requested, name)]:
@@ -291,14 +296,7 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
             "synthesized afterwards"
         )
     with noted() as files:
-        found = exemplars.read_exemplars(
-            requested.exemplars,
-            requested.shape,
-            per_defect=requested.exemplars_per_defect,
-            gray=requested.gray,
-            reading=_reading(config),
-            bits=requested.bits,
-        )
+        found = _read_exemplars(config)
     kinds, (height, width) = found.defects, requested.shape
     return TrainingData(
         source=found,
@@ -308,6 +306,18 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
         f"{requested.exemplars}, {height} x {width}",
         synth=_for_types(synth, kinds, config),
         files={exemplars.FILE: found.listed(), INPUTS: _content(files, {})},
+    )
+
+
+def _read_exemplars(config: TrainConfig) -> exemplars.Exemplars:
+    asked = config.data
+    return exemplars.read_exemplars(
+        asked.exemplars,
+        asked.shape,
+        per_defect=asked.exemplars_per_defect,
+        gray=asked.gray,
+        reading=_reading(config),
+        bits=asked.bits,
     )
 
 

@@ -46,7 +46,9 @@ def sample_sheets(
 
     Raises:
       SettingError: training does not change what the method synthesizes.
+      UnsupportedInput: the method changes features that are decoded to no image.
     """
+    task.synth.check_shown()
     _check_learns(task, source, bank)
 
     def sample(state):

@@ -54,11 +54,11 @@ GOLDEN = Path(__file__).parent / "golden"
 ORDER = [5, 2, 7, 0, 1, 3, 4, 6, *range(N, 2 * N)]
 
 
-def batch(name, shape=SIZE, strategy="map", devices=1):
+def batch(name, shape=SIZE, vectorization="map", devices=1):
     return anojax.batch(
         small(name),
         bank=bank(name, shape),
-        strategy=strategy,
+        vectorization=vectorization,
         devices=jax.devices()[:devices],
     )
 
@@ -267,7 +267,7 @@ def test_pixels_do_not_depend_on_batch_order_or_devices(name):
 def test_vmap_agrees_with_one_after_the_other(name):
     """Compilers round differently; a pixel on a threshold may flip, no more."""
     with quick():
-        vmapped = run(name, strategy="vmap")
+        vmapped = run(name, vectorization="vmap")
     out = plain(name)
     assert (out.mask != vmapped.mask).mean() < 2e-3
     assert (np.abs(content(out) - content(vmapped)) > 1.5 / 255).mean() < 4e-3
@@ -350,7 +350,7 @@ def test_equal_settings_and_swept_controls_are_one_program(name):
     equal = anojax.batch(
         with_settings(small(name)),
         bank=bank(name, ODD),
-        strategy="map",
+        vectorization="map",
         devices=jax.devices()[:1],
     )
     programs = equal.traces()
