@@ -182,7 +182,9 @@ def batch(
       ((3, 32, 32, 3), dtype('uint8'))
     """
     if vectorization not in ("auto", "vmap", "map"):
-        raise AnojaxError(f"vectorization is {vectorization!r}; choose auto, vmap or map")
+        raise AnojaxError(
+            f"vectorization is {vectorization!r}; choose auto, vmap or map"
+        )
     devices = tuple(jax.local_devices() if devices is None else devices)
     if not devices:
         raise AnojaxError("devices is empty; give at least one")
