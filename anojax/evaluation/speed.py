@@ -19,6 +19,7 @@ from anojax import device_memory
 from anojax.batching import Batch, batch
 from anojax.core import Synthesizer
 from anojax.errors import SettingError
+from anojax.pixels import in_unit_range
 from anojax.types import Bank, Inputs
 
 MIB = 2**20
@@ -138,7 +139,7 @@ def measure(
         )
     best = max(trials, key=lambda trial: trial.rate)
     border = best.result_bytes + normal[0].nbytes
-    border += 0 if bank is None else bank.images[0].nbytes
+    border += 0 if bank is None or bank.images is None else bank.images[0].nbytes
     bound_us, us = 1e6 * border / bandwidth, 1e6 / best.rate
     accessed = (best.compiled.cost_analysis() or {}).get("bytes accessed")
     return Speed(
@@ -212,5 +213,5 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
 
 
 def _one_example(images: np.ndarray, bank: Bank | None) -> Inputs:
-    source = None if bank is None else np.float32(bank.images[0]) / 255
-    return Inputs(image=np.float32(images[0]) / 255, source=source)
+    drawn = None if bank is None or bank.images is None else bank.images[0]
+    return Inputs(image=in_unit_range(images[0]), source=in_unit_range(drawn))
