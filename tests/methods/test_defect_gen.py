@@ -271,9 +271,10 @@ def test_states():
 
 def test_loss_of_silent_networks_is_the_size_of_the_states():
     shapes = jax.eval_shape(TASK.init, jax.random.key(0), batch_of())
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes.params)
-    loss = jax.jit(lambda p: TASK.loss(p, {}, jax.random.key(0), batch_of(), Reduce()))
-    found, _ = loss(zeros)
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    key = jax.random.key(0)
+    loss = jax.jit(lambda s: TASK.loss(s.params, s, key, batch_of(), Reduce()))
+    found, _ = loss(state)
     expected = 2 * np.square(TASK.states(batch_of())).mean()
     assert float(found) == pytest.approx(expected, rel=1e-5)
 

@@ -252,7 +252,7 @@ def test_it_learns_at_its_own_size():
     reduce = anojax.task.Reduce()
 
     def loss(batch):
-        run = jax.jit(lambda p, k: task.loss(p, {}, k, batch, reduce)[0])
+        run = jax.jit(lambda p, k: task.loss(p, state, k, batch, reduce)[0])
         return float(run(state.params, jax.random.key(0)))
 
     small = jax.image.resize(large.images, (2, 16, 16, 1), "linear")
@@ -269,7 +269,7 @@ def test_precomputed_anomalies_are_refused():
 
 def test_configurations():
     paper = load(TrainConfig, CONFIGS / "realnet.yaml")
-    assert paper.data.size == 256 and paper.batch_size == 60
+    assert paper.data.size == (256, 256) and paper.batch_size == 60
     assert paper.task["accumulate"] == 3
     small = load(TrainConfig, CONFIGS / "realnet_tile_cpu.yaml")
     assert small.data.gray and Realnet(**small.settings).width == 32

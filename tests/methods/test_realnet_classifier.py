@@ -215,7 +215,7 @@ def test_configuration():
     file = Path(__file__).parents[2] / "configs/train/realnet_classifier.yaml"
     paper = load(TrainConfig, file)
     assert (paper.method, paper.stage) == ("realnet", "classifier")
-    assert paper.batch_size == 20 and paper.data.size == 256
+    assert paper.batch_size == 20 and paper.data.size == (256, 256)
     task = RealnetClassifierTask(Realnet(**paper.settings))
     optimizer = task.optimizer
     assert (optimizer.rule, optimizer.learning_rate) == ("adam", 1e-4)

@@ -124,12 +124,17 @@ DETECTOR = SprDetector(Spr(), width=2)
 
 def silent(channels=3):
     """Variables of a network that predicts nothing."""
+    return SprTask(Spr(), width=2).variables(silent_state(channels))
+
+
+def silent_state(channels=3):
+    """A state whose network predicts nothing."""
     task = SprTask(Spr(), width=2)
     image = jax.ShapeDtypeStruct((1, 32, 32, channels), np.uint8)
     batch = Examples(Inputs(image=image), jax.ShapeDtypeStruct((1,), np.uint32))
     state = jax.eval_shape(task.init, jax.random.key(0), batch)
     zeros = lambda x: np.zeros(x.shape, x.dtype)  # noqa: E731
-    return jax.tree.map(zeros, task.variables(state))
+    return jax.tree.map(zeros, state)
 
 
 def test_a_silent_network_leaves_the_noise(key):
@@ -201,7 +206,8 @@ def test_frequencies_stay_as_they_are(trained):
     assert "frequencies" not in str(jax.tree.structure(trained[0].params))
     assert "frequencies" not in str(jax.tree.structure(trained[0].opt_state))
     loss = jax.jit(lambda p, s: TASK.loss(p, s, jax.random.key(0), batch, Reduce()))
-    _, (after, _) = loss(trained[0].params, {"frequencies": drawn})
+    state = trained[0].replace(statistics={"frequencies": drawn})
+    _, (after, _) = loss(state.params, state)
     np.testing.assert_array_equal(after["frequencies"], drawn)
 
 
@@ -220,8 +226,8 @@ def test_loss_of_a_silent_network_is_that_of_the_noise():
     images = np.random.default_rng(0).integers(0, 255, (3, 192, 192, 3), np.uint8)
     batch = examples(images)
     loss, _ = jax.jit(
-        lambda v, k: task.loss(v["params"], v["statistics"], k, batch, Reduce())
-    )(silent(), jax.random.key(0))
+        lambda state, key: task.loss(state.params, state, key, batch, Reduce())
+    )(silent_state(), jax.random.key(0))
     assert float(loss) == pytest.approx(110_592, rel=0.01)
     time, noise = task.perturbation(jax.random.key(0), batch)
     assert float(loss) == pytest.approx(float((noise**2).sum()) / 3, rel=1e-4)
