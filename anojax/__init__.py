@@ -25,6 +25,7 @@ _EXPORTS = {
     "configs": "shipped",
     "evaluate": "api.evaluate",
     "load": "api.load",
+    "merge": "api.synthesize",
     "preview": "api.synthesize",
     "show": "api.example",
     "synthesize": "api.synthesize",

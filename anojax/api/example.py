@@ -52,7 +52,7 @@ def show(
     Raises:
       DataError: there is nothing to show, or no normal image.
 
-    >>> import numpy as np
+    >>> import anojax, numpy as np
     >>> image = np.full((32, 32, 3), 128, np.uint8)
     >>> out = anojax.get("cutpaste")().apply({}, 0, image)
     >>> anojax.show(out, image).size

@@ -33,7 +33,7 @@ class SynthRun:
         return list(read_rows(self.folder))
 
     def __repr__(self) -> str:
-        return f"SynthRun({str(self.folder)!r}, {len(self)} images)"
+        return f"SynthRun({str(self.folder)!r}, {self.facts.get('images', 0)} images)"
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,6 +1,6 @@
-"""`anojax.synthesize`, `anojax.preview`, `anojax.verify`."""
+"""`anojax.synthesize`, `anojax.merge`, `anojax.preview`, `anojax.verify`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, overload
@@ -8,6 +8,7 @@ from typing import Any, overload
 from anojax.api.example import Example
 from anojax.api.load import SynthRun
 from anojax.api.request import Methods, synth_config
+from anojax.data.dataset import Dataset
 from anojax.data.manifest import INPUTS
 from anojax.data.pipeline import synthesize as make_images
 from anojax.data.plan import Made
@@ -18,6 +19,8 @@ from anojax.synthesis.learned import load_parameters
 from anojax.synthesis.prepare import prepare
 from anojax.synthesis.preview import Preview, preview_run
 from anojax.synthesis.run import default_batch, output_of, write_run
+from anojax.synthesis.shares import parse_share
+from anojax.synthesis.together import merge_shares, write_together
 from anojax.synthesis.verify import Comparison, verify_run
 
 
@@ -95,6 +98,8 @@ def synthesize(
     devices: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    distributed: bool = False,
+    share: str | None = None,
     quiet: bool = False,
     **options,
 ):
@@ -110,6 +115,9 @@ def synthesize(
       devices: how many to use; all by default.
       strict: with `output`, fail on an image that cannot be used.
       overwrite: with `output`, replace the run that is there.
+      distributed: with `output`, this is one of several processes that make the run
+        together, which the environment names.
+      share: with `output`, do this share of the work, as ``"3/16"``; see `merge`.
       quiet: print nothing.
       options: every other option of `anojax synth`, by its name in `config.yaml`: size,
         seed, per_image, count, severity, area, foreground, gray, settings and so on.
@@ -130,21 +138,59 @@ def synthesize(
     cutpaste (32, 32, 3) 255
     """
     if output is None:
-        if strict or overwrite:
-            raise SettingError("strict and overwrite are about a run; give output")
+        if strict or overwrite or distributed or share is not None:
+            raise SettingError(
+                "strict, overwrite, distributed and share are about a run; give output"
+            )
         # Kept by the examples for as long as they may be read.
         files = TemporaryDirectory(prefix="anojax-")
         config = synth_config(input, methods, options, Path(files.name))
         return Examples(config, batch_size, devices, files)
     folder = Path(output)
+    how = {
+        "batch_size": batch_size,
+        "devices": devices,
+        "strict": strict,
+        "overwrite": overwrite,
+        "quiet": quiet,
+        "note": _say(quiet),
+    }
+    together = distributed or share is not None
+    if together and not isinstance(input, str | Path | Dataset):
+        raise SettingError("several processes need a folder that all see, not arrays")
     config = synth_config(input, methods, options, folder / INPUTS)
-    outcome = write_run(
-        config,
-        folder,
-        batch_size=batch_size,
+    if together:
+        part = None if share is None else parse_share(share)
+        outcome = write_together(
+            config, folder, share=part, distributed=distributed, **how
+        )
+    else:
+        outcome = write_run(config, folder, **how)
+    return SynthRun(outcome.folder, outcome.facts)
+
+
+def merge(
+    shares: Sequence[str | Path],
+    output: str | Path,
+    *,
+    devices: int | None = None,
+    quiet: bool = False,
+) -> SynthRun:
+    """Join what `synthesize` made with `share` into the run of one process.
+
+    Args:
+      shares: their folders.
+      output: folder of the run; it may be the one that all shares are in.
+      devices: how many to use; all by default.
+      quiet: print nothing.
+
+    Raises:
+      RunError: a share is of another run, or is not whole.
+    """
+    outcome = merge_shares(
+        [Path(folder) for folder in shares],
+        Path(output),
         devices=devices,
-        strict=strict,
-        overwrite=overwrite,
         quiet=quiet,
         note=_say(quiet),
     )

@@ -196,7 +196,12 @@ def seen(folder: str | Path) -> Seen:
         taken = request.get("components") or request.get("parts") or {}
         runs = (Path(where).expanduser() for where in taken.values())
         ahead += [Path(name) for name in before if name]
-        ahead += [where for where in runs if (where / CONFIG).is_file()]
+        ahead += [
+            where
+            for where in runs
+            if (where / CONFIG).is_file()
+            or (where.is_absolute() and not where.exists())
+        ]
     return Seen(found, tuple(gone))
 
 

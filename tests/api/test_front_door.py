@@ -9,6 +9,7 @@ from PIL import Image
 import anojax
 from anojax import compose
 from anojax.data import samples
+from anojax.data.exemplars import digest
 from anojax.data.testset import TestSet
 from anojax.errors import AnojaxError, DataError, RunError, SettingError, UnknownName
 from anojax.synthesis.config import SynthConfig
@@ -65,6 +66,18 @@ def test_arrays_are_as_good_as_files(run, images, tmp_path):
     make(list(images), tmp_path / "run", per_image=2)  # the same: it is finished
     with pytest.raises(RunError, match="holds the images of another run"):
         make(list(images[::-1]), tmp_path / "run", per_image=2)
+
+
+def test_shares_become_the_run(run, folder, tmp_path):
+    shares = [tmp_path / name for name in "ab"]
+    for number, share in enumerate(shares, 1):
+        part = make(folder, share, per_image=2, share=f"{number}/2")
+        assert part.facts["share"] == f"{number}/2"
+    merged = anojax.merge(shares, tmp_path / "run", quiet=True)
+    for one, other in zip(merged, run, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+    with pytest.raises(SettingError, match="a folder that all see, not arrays"):
+        make([run[0].normal], tmp_path / "c", share="1/2")
 
 
 def test_masks_may_be_arrays(images):
@@ -163,6 +176,37 @@ def test_training_options_that_do_not_exist(folder, tmp_path):
     with pytest.raises(UnknownName, match="no configuration 'riadd'; did you mean"):
         anojax.train("riadd", folder, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_run_has_seen(folder, tmp_path):
+    """Textures, its own and those of runs that its components come from."""
+    from anojax.training.trained import seen
+
+    textures = tmp_path / "textures"
+    textures.mkdir()
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(textures / "t.png")
+    for name, request in {
+        "first": {"method": "x", "data": {"textures": str(textures)}},
+        "second": {"method": "x", "components": {"net": str(tmp_path / "first")}},
+        "third": {"method": "x", "init_from": str(tmp_path / "second")},
+        "lost": {"method": "x", "data": {"textures": str(tmp_path / "nowhere")}},
+    }.items():
+        (tmp_path / name).mkdir()
+        text = json.dumps({"request": request})
+        (tmp_path / name / "config.yaml").write_text(text)
+    known = seen(tmp_path / "third")
+    assert list(known.files) == [digest(textures / "t.png")] and not known.gone
+    assert "took textures from" in seen(tmp_path / "lost").gone[0]
+
+
+def test_the_command_finds_what_comes_along(capsys):
+    from anojax.cli.__main__ import main
+
+    assert main(["configs", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in rows} == set(anojax.configs())
+    assert main(["configs"]) == 0
+    assert "DRAEM as published" in capsys.readouterr().out
 
 
 def test_load_says_what_is_no_run(tmp_path):
