@@ -79,8 +79,10 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
         add(_flag(name), metavar="DIR", help=_help(name))
     add("--foreground", metavar="auto|none|DIR", help=_help("foreground"))
     for name in ("severity", "area", "aspect", "angle_deg"):
-        add(_flag(name), metavar="X", help=_help(name))
-    add("--defects", metavar="N", help=_help("defects"))
+        add(_flag(name), metavar="X|X:Y", help=f"{_help(name)}; X:Y draws from a range")
+    add(
+        "--defects", metavar="N|N:M", help=f"{_help('defects')}; N:M draws from a range"
+    )
     add("--min-contrast", metavar="LEVELS", help=_help("min_contrast"))
     add("--checkpoint", metavar="RUN", help=_help("checkpoint"))
     add("--category", metavar="NAME", help=_help("category"))
@@ -121,7 +123,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
     from anojax.config import fit, from_dict, nest, parse_value, read_yaml, to_dict
     from anojax.data.config import DataConfig
     from anojax.fields import field_types
-    from anojax.synthesis.config import SynthConfig, from_request
+    from anojax.synthesis.config import RANGED, SynthConfig, from_request
 
     values: dict[str, Any] = {"data": {}}
     if args.config:
@@ -139,6 +141,8 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
             continue
         if name == "normal":
             value = tuple(value)
+        elif name in RANGED and ":" in value:
+            value = tuple(map(parse_value, value.split(":")))
         elif isinstance(value, str) and name not in words:
             value = fit(parse_value(value), kinds[name])
         given[name] = value

@@ -10,7 +10,8 @@ def print_outcome(args: argparse.Namespace, outcome) -> None:
     from anojax.data.manifest import MANIFEST, REPORT, SHEET
 
     run, facts = outcome.folder, outcome.facts
-    part = "share" in facts  # of a run that another process finishes
+    planned = outcome.state == "planned"
+    part = planned or "share" in facts  # of a run that another process finishes
     if args.json:
         paths = {"sheet": SHEET, "report": REPORT, "manifest": MANIFEST}
         where = {} if part else {name: str(run / p) for name, p in paths.items()}
@@ -26,6 +27,8 @@ def print_outcome(args: argparse.Namespace, outcome) -> None:
         rate, seconds = facts["images_per_second"], facts["seconds"]
         speed = f" in {seconds:.1f} s ({rate:.0f} images/s)"
     print(f"{outcome.state}: {facts['images']} images{speed}")
+    if planned:
+        print("nothing was written (--dry-run)")
     if part:
         return
     print(f"sheet       {run / SHEET}")

@@ -29,6 +29,7 @@ def register(subparsers) -> None:
     add("--format", metavar="mvtec|tfds", help="layout of the output (default mvtec)")
     add("--strict", action="store_true", help="fail on an image that cannot be used")
     add("--overwrite", action="store_true", help="replace the run in --output")
+    add("--dry-run", action="store_true", help="check, print the plan and stop")
     add(
         "--distributed",
         action="store_true",
@@ -57,6 +58,7 @@ def _methods_help() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
+    from anojax.errors import SettingError
     from anojax.synthesis.run import write_run
     from anojax.synthesis.shares import parse_share
     from anojax.synthesis.together import write_together
@@ -71,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
     }
     config, folder = synthesis_config(args), Path(args.output)
     if args.distributed or args.share is not None:
+        if args.dry_run:
+            raise SettingError("--dry-run is about a whole run; leave --share out")
         share = None if args.share is None else parse_share(args.share)
         outcome = write_together(
             config, folder, share=share, distributed=args.distributed, **how
         )
     else:
-        outcome = write_run(config, folder, **how)
+        outcome = write_run(config, folder, dry_run=args.dry_run, **how)
     print_outcome(args, outcome)
     return 0

@@ -84,6 +84,9 @@ class Row:
     inputs_sha256: dict[str, str] = field(default_factory=dict)
     """Of the files that the image was made from, by their paths: its `source`, and its
     masks of region and foreground where there are any."""
+    drawn: dict[str, Any] = field(default_factory=dict)
+    """What was drawn for this image: controls from their ranges, and what the method
+    tells of its own draws (opacity, source and so on)."""
 
     def line(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -34,6 +34,9 @@ log = logging.getLogger("anojax")
 
 A, B = TypeVar("A"), TypeVar("B")
 
+MOST_TOLD = 16
+"""Longest list of drawn numbers that a manifest keeps."""
+
 GROUP = 4096
 """Jobs of one image that are held at a time, at most."""
 
@@ -110,6 +113,22 @@ def synthesize(
         yield from device.flush()
 
 
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Small arrays as numbers that JSON holds, to five digits."""
+
+    def number(value):
+        return float(f"{value:.5g}") if isinstance(value, float) else value
+
+    found = {name: np.asarray(value) for name, value in values.items()}
+    return {
+        name: number(value.item())
+        if value.ndim == 0
+        else [*map(number, value.tolist())]
+        for name, value in found.items()
+        if value.ndim < 2 and value.size <= MOST_TOLD
+    }
+
+
 @contextmanager
 def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
     """Threads; what they have not begun when the block ends is dropped."""
@@ -181,7 +200,7 @@ class _Device:
             self._retry_smaller(kind, items, size, error)
             return
         # Only what is needed keeps its memory on the device.
-        started = kind, items, size, (out.image, out.mask)
+        started = kind, items, size, (out.image, out.mask, out.aux)
         yield from self._collect()
         self.in_flight = started
 
@@ -191,12 +210,14 @@ class _Device:
         (kind, items, size, out), self.in_flight = self.in_flight, None
         try:
             with timed("device"):
-                images, masks = map(np.asarray, out)
+                images, masks, told = jax.tree.map(np.asarray, out)
         except jax.errors.JaxRuntimeError as error:
             self._retry_smaller(kind, items, size, error)
             return
         again = []
-        for item, image, mask in zip(items, images, masks, strict=False):
+        for place, (item, image, mask) in enumerate(
+            zip(items, images, masks, strict=False)
+        ):
             job, attempts = item.job, item.draw - item.job.first_draw + 1
             normal = item.loaded.image
             with timed("judge"):
@@ -204,7 +225,14 @@ class _Device:
             inputs = item.inputs_sha256
             # Copies: views would keep the whole batch alive.
             made = Made(
-                job, item.draw, normal, image.copy(), mask.copy(), inputs_sha256=inputs
+                job,
+                item.draw,
+                normal,
+                image.copy(),
+                mask.copy(),
+                inputs_sha256=inputs,
+                drawn=_plain(self.plan.drawn(job, item.draw))
+                | _plain({name: values[place] for name, values in told.items()}),
             )
             with timed("judge"):
                 shows = job.draws == 1 or self.plan.shows(made)
@@ -228,8 +256,18 @@ class _Device:
             foreground=stack("foreground"),
             region=stack("region"),
             label=None if label is None else np.full(len(items), label, np.int32),
-            controls=self.plan.controls,
+            controls=self._controls(items),
         )
+
+    def _controls(self, items: list[_Item]) -> Controls:
+        """Those of the plan; where it has ranges, a value for each item."""
+        plan = self.plan
+        drawn = [plan.drawn(item.job, item.draw) for item in items]
+        own = {
+            name: np.array([each[name] for each in drawn], np.float32)
+            for name in plan.ranges
+        }
+        return replace(plan.controls, **own)
 
     def _compile(self, kind: tuple[int, int], item: _Item, size: int) -> None:
         """Begin to compile the program of a kind for batches of `size`."""
@@ -242,7 +280,7 @@ class _Device:
             bank = bank_for(synth.needs, self.plan.bank, channels)
         key = jax.random.key(np.uint32(self.plan.seed & 0xFFFFFFFF))
         # Controls are single numbers; all else has a leading axis.
-        given = self._inputs([item])
+        given = self._inputs([item]).replace(controls=self.plan.controls)
         arrays = given.replace(controls=Controls())
         one = jax.tree.map(lambda x: x[0], arrays).replace(controls=self.plan.controls)
         params = synth.init(key, one)

@@ -1,11 +1,12 @@
 """What a run makes: its jobs, and the rules by which a result becomes files."""
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -70,6 +71,8 @@ class Made:
     reason: str | None = None
     inputs_sha256: dict[str, str] = field(default_factory=dict)
     """Of the files that it was made from, by their paths."""
+    drawn: dict[str, Any] = field(default_factory=dict)
+    """What was drawn for it: controls from their ranges, and what the method tells."""
 
 
 class Final(NamedTuple):
@@ -92,6 +95,8 @@ class Plan:
     bank: Callable[[str, int], Bank] = field(repr=False)
     """What a need ("texture", "normal", "exemplar") draws from, by channels."""
     controls: Controls = field(default_factory=Controls)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Controls that are drawn anew for every image; `controls` has any value of them."""
     per_image: int = 1
     count: int | None = None
     """Images per method, going round the normal images; instead of `per_image`."""
@@ -171,6 +176,21 @@ class Plan:
             taken.add(stem)
             unique.append(stem)
         return tuple(unique)
+
+    def drawn(self, job: Job, draw: int) -> dict[str, float]:
+        """The values of the controls that have a range, for one attempt: uniform, and
+        whole numbers where a number of defects is meant."""
+        values = {}
+        for name, (low, high) in self.ranges.items():
+            what = f"{self.seed} {self.methods[job.method].name} {job.example_id}"
+            # A hash and no generator: the same on every machine and in every version.
+            found = hashlib.sha256(f"{what} {draw} {name}".encode()).digest()[:8]
+            share = int.from_bytes(found, "big") / 2**64
+            if name == "count":
+                values[name] = float(low + int(share * (high - low + 1)))
+            else:
+                values[name] = low + share * (high - low)
+        return values
 
     def source(self, image: int) -> str:
         """Under which name the manifest mentions a normal image."""

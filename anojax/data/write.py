@@ -77,6 +77,7 @@ class Output:
             sha256=sha256(pngs.image),
             mask_sha256=None if pngs.mask is None else sha256(pngs.mask),
             inputs_sha256=made.inputs_sha256,
+            drawn=made.drawn,
         )
 
     def left_out(self, made: Made) -> str:

@@ -10,6 +10,10 @@ from anojax.data.config import DataConfig
 from anojax.errors import SettingError
 from anojax.fields import check_fields, hp
 
+Range = tuple[float, float]
+"""From, to: drawn anew for every image."""
+RANGED = ("severity", "area", "defects", "aspect", "angle_deg")
+
 
 @dataclasses.dataclass(frozen=True)
 class SynthConfig:
@@ -22,17 +26,19 @@ class SynthConfig:
     count: int | None = hp(
         None, "images per method, going round the normal images", low=1
     )
-    severity: float | None = hp(
+    severity: float | Range | None = hp(
         None, "opacity of the defect; 0 changes nothing", low=0.0, high=1.0
     )
-    area: float | None = hp(
+    area: float | Range | None = hp(
         None, "size of the defect, as a fraction of the foreground", low=1e-6, high=1.0
     )
-    defects: int | None = hp(None, "number of defects per image", low=1)
-    aspect: float | None = hp(
+    defects: int | tuple[int, int] | None = hp(
+        None, "number of defects per image", low=1
+    )
+    aspect: float | Range | None = hp(
         None, "width of a defect divided by its height", low=0.01, high=100.0
     )
-    angle_deg: float | None = hp(
+    angle_deg: float | Range | None = hp(
         None,
         "rotation of the defect in degrees, counter-clockwise",
         low=-360.0,
@@ -61,18 +67,32 @@ class SynthConfig:
                 "data.precomputed is for training, and synthesis makes new anomalies; leave "
                 "it out"
             )
+        for name in RANGED:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and value[0] > value[1]:
+                raise SettingError(
+                    f"{name} is {value[0]:g}:{value[1]:g}; the first number must not "
+                    "exceed the second"
+                )
 
-    def controls(self) -> dict[str, float]:
-        """The controls that are requested, by their names in `anojax.Controls`."""
-        angle = None if self.angle_deg is None else math.radians(self.angle_deg)
+    def controls(self) -> dict[str, float | Range]:
+        """The controls that are requested, by their names in `anojax.Controls`: a value,
+        or a range to draw from."""
         requested = {
             "severity": self.severity,
             "area": self.area,
             "count": self.defects,
             "aspect": self.aspect,
-            "angle": angle,
+            "angle": self.angle_deg,
         }
-        return {name: float(v) for name, v in requested.items() if v is not None}
+        unit = {"angle": math.radians}
+
+        def plain(name, value):
+            if isinstance(value, tuple):
+                return tuple(plain(name, each) for each in value)
+            return float(unit.get(name, float)(value))
+
+        return {k: plain(k, v) for k, v in requested.items() if v is not None}
 
 
 def from_request(request: Mapping[str, Any]) -> SynthConfig:

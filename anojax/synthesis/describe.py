@@ -46,7 +46,9 @@ def _settings_words(job: Prepared) -> str:
         for name, value in settings(synth).items()
         if value != getattr(type(synth)(), name)
     ]
-    chosen += [f"{name} {value:g}" for name, value in job.config.controls().items()]
+    for name, value in job.config.controls().items():
+        ends = value if isinstance(value, tuple) else (value,)
+        chosen.append(f"{name} {':'.join(f'{end:g}' for end in ends)}")
     return ", ".join(chosen) or "the methods' own"
 
 

@@ -94,13 +94,17 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         check_channels(parameters, loaded.image, data.first, data.images[index])
         return loaded
 
+    asked = config.controls()
     plan = Plan(
         methods=tuple(with_parameters(s, parameters, data.shape) for s in methods),
         images=data.images,
         seed=config.seed,
         load=load,
         bank=data.bank,
-        controls=Controls(**config.controls()),
+        controls=Controls(
+            **{k: v[0] if isinstance(v, tuple) else v for k, v in asked.items()}
+        ),
+        ranges={k: v for k, v in asked.items() if isinstance(v, tuple)},
         per_image=config.per_image,
         count=config.count,
         keep_empty=config.keep_empty,
@@ -127,7 +131,7 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
         that no method imitates.
       UnsupportedInput: a method changes features that are decoded to no image.
     """
-    if config.severity == 0 and not config.keep_empty:
+    if config.severity in (0, (0, 0)) and not config.keep_empty:
         raise SettingError(
             "severity 0 leaves every image unchanged; raise --severity, or add "
             "--keep-empty to write unchanged images"

@@ -70,6 +70,7 @@ def write_run(
     devices: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
@@ -82,6 +83,7 @@ def write_run(
       devices: how many to use; all by default.
       strict: read every image first, and fail on one that cannot be used.
       overwrite: replace the run that is in the folder.
+      dry_run: check the request and say what would be made; nothing is written.
       quiet: draw no progress bar.
       note: told what is about to happen.
 
@@ -97,6 +99,18 @@ def write_run(
         raise RunError(f"--output {folder} is a file; give a folder")
     # Runs are renamed: a link to one would stay behind with the old one.
     run = folder.resolve()
+    if dry_run:
+        note(describe(job))
+        note(f"output      {folder} ({config.format})")
+        facts = {
+            "images": job.plan.total,
+            "methods": {
+                s.name: job.plan.total // len(job.methods) for s in job.methods
+            },
+            "normal_images": len(job.plan.images),
+            "output": state_of(run, job.resolved, overwrite),
+        }
+        return Outcome(folder, "planned", facts)
     settle(run)
     with locked(run):
         state = state_of(run, job.resolved, overwrite)
