@@ -19,7 +19,7 @@ class DataConfig:
 
     input: str = hp("", "folder of normal images, or of a data set")
     layout: str = hp("auto", "layout of the input", choices=("auto", *LAYOUTS))
-    normal: tuple[str, ...] = hp(
+    normal: str | tuple[str, ...] = hp(
         (), "which images below the input are normal, e.g. 'OK/*', instead of a layout"
     )
     bits: int | None = hp(
@@ -33,7 +33,7 @@ class DataConfig:
         "files of several frames: one refuses them, first takes the first",
         choices=("one", "first"),
     )
-    mask_classes: str | int | None = hp(
+    mask_classes: str | int | tuple[int, ...] | None = hp(
         None,
         "which values of masks count, where masks are not binary: 1,2 or 128-255 or "
         "nonzero",
@@ -69,8 +69,14 @@ class DataConfig:
 
     def __post_init__(self):
         check_fields("data", self)
-        # Two numbers in every case, so that equal sizes are equal configurations.
+        # One form of each, so that equal requests are equal configurations.
         object.__setattr__(self, "size", self.shape)
+        if isinstance(self.normal, str):
+            object.__setattr__(self, "normal", (self.normal,) if self.normal else ())
+        if self.mask_classes is not None:
+            given = self.mask_classes
+            given = given if isinstance(given, tuple) else (given,)
+            object.__setattr__(self, "mask_classes", ",".join(map(str, given)))
         # It names a folder of the output.
         name = self.category
         if name is not None and (name in ("", ".", "..") or {"/", "\\"} & set(name)):

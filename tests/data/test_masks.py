@@ -189,3 +189,18 @@ def test_turns_of_the_image_are_those_of_its_mask(tmp_path, orientation):
     np.testing.assert_array_equal(read_mask(plain, shape, image=image)[..., 0], upright)
     with pytest.raises(DataError, match=r"192 pixels but its image is 192 x 256"):
         mask_of(plain, shape)
+
+
+def test_one_form_of_every_way_to_ask():
+    from anojax.config import override
+    from anojax.data.config import DataConfig
+
+    def asked(word):
+        return override(DataConfig(), [word])
+
+    assert asked("normal=OK/*").normal == DataConfig(normal="OK/*").normal == ("OK/*",)
+    assert asked("normal=OK/*,good/*").normal == ("OK/*", "good/*")
+    assert DataConfig().normal == DataConfig(normal="").normal == ()
+    for word, form in (("1", "1"), ("1,2", "1,2"), ("128-255", "128-255")):
+        assert asked(f"mask_classes={word}").mask_classes == form
+    assert DataConfig(mask_classes=(1, 2)) == DataConfig(mask_classes="1,2")
