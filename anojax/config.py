@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,10 @@ def nest(cls: type, flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+MOST_VALUES = 100_000
+"""Of a configuration; those that people write have dozens."""
+
+
 def to_yaml(values: Mapping[str, Any]) -> str:
     """Plain data as YAML: keys in the order given, short lists on one line.
 
@@ -115,11 +120,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises:
       AnojaxError: the file is missing, no regular file, larger than a configuration is,
-        not UTF-8 or not YAML, has aliases, or holds no mapping.
+        not UTF-8 or not YAML, has more than `MOST_VALUES`, or holds no mapping.
     """
     text = read_text(path)
     try:
-        values = yaml.load(text, Loader=_Plain)
+        values = _construct(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, AnojaxError):
             raise
@@ -131,16 +136,38 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for billions of values."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+def _construct(text: str) -> Any:
+    """The values of a YAML text; aliases are followed where they stay small, for a few
+    lines of them can stand for billions of values."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values_of(node, {}) > MOST_VALUES:
             raise yaml.constructor.ConstructorError(
-                None, None, "aliases (*name) are not read; write the value out", mark
+                None,
+                None,
+                f"its aliases stand for more than {MOST_VALUES} values",
+                node.start_mark,
             )
-        return super().compose_node(parent, index)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values_of(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for, aliases written out; without end for one that
+    holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = [one for pair in node.value for one in pair]
+        known[id(node)] = 1 + sum(_values_of(one, known) for one in inner)
+    return known[id(node)]
 
 
 def _first_line(error: Exception) -> str:

@@ -185,6 +185,14 @@ CONFIG = (
 )
 
 
+BOMB = b"a0: &a0 [1, 1]\n" + b"".join(
+    b"a%d: &a%d [*a%d, *a%d]\n" % (i, i, i - 1, i - 1) for i in range(1, 60)
+)
+MERGES = b"a0: &a0 {k: 1}\n" + b"".join(
+    b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (i, i, i - 1, i - 1) for i in range(1, 60)
+)
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -195,7 +203,10 @@ CONFIG = (
         (CONFIG.encode("utf-16"), "is not UTF-8 text"),
         (CONFIG.replace("  size", "\tsize").encode(), "is not valid YAML: line 4"),
         (b"- methods: [spot]\n", "must hold 'key: value' lines"),
-        (b"a: &a [1]\nb: [*a, *a]\n", "aliases"),
+        (CONFIG.replace("[spot]", "&m [spot]").encode() + b"settings: {}\n", None),
+        (BOMB, "its aliases stand for more than 100000 values"),
+        (MERGES, "its aliases stand for more than 100000 values"),
+        (b"a: &a [*a]\n", "its aliases stand for more than"),
         (b"a: " + b"[" * 5000, "is not valid YAML"),
         (b"seed: !!python/object/apply:os.system [id]\n", "is not valid YAML: line 1"),
         (b"a: 2026-99-99\n", "is not valid YAML"),
