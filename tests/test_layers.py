@@ -1,6 +1,7 @@
 """A lower level never imports a higher one; methods never import each other."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def level_of(module: str) -> int:
     return LEVELS[module.split(".")[0]]
 
 
+@cache
 def imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):

@@ -17,7 +17,6 @@ def test_outputs_are_stripped(path):
     assert code and not any(c.outputs or c.execution_count for c in code)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs(path, tmp_path, monkeypatch):

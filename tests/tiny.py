@@ -152,10 +152,12 @@ def first_state(task: Task, batch: Examples) -> TrainState:
 
 
 class Course:
-    """Updates of a task on one and the same batch, under pmap."""
+    """Updates of a task on one and the same batch, under pmap unless said otherwise."""
 
-    def __init__(self, task: Task, batch: Examples, *, devices=1, bank=None):
-        self.strategy = Pmap(jax.devices()[:devices])
+    def __init__(
+        self, task: Task, batch: Examples, *, devices=1, bank=None, strategy=None
+    ):
+        self.strategy = strategy or Pmap(jax.devices()[:devices])
         self.update = self.strategy.compile(task)
         place = self.strategy.place_whole
         self.key, self.bank = place((jax.random.key(0), bank))

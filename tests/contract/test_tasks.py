@@ -16,6 +16,7 @@ from anojax import registry
 from anojax import task as tasks
 from anojax.task import Reduce
 from anojax.training import checkpoint
+from anojax.training.parallel import MeshJit
 
 STAGES = [(n, stage) for n in registry.names() for stage in tasks.stages(n)]
 # The name comes first; see `units`.
@@ -39,6 +40,13 @@ def finished(name, stage):
     course, (_, one, _), log = two_devices(name, stage)
     state, rest = course.go(one, tiny(name, stage).task.steps - 1)
     return state, log[:1] + rest
+
+
+def assert_equal_steps(found, metrics, expected, log):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6, rtol=2e-6)
+    for key, value in metrics.items():
+        np.testing.assert_allclose(value, log[key], rtol=1e-4, err_msg=key)
 
 
 def furthest(a, b):
@@ -71,11 +79,18 @@ def test_two_devices_equal_one(name, stage):
     _, (first, expected, _), log = two_devices(name, stage)
     alone = Course(given.task, given.batch, bank=given.bank)
     found, (metrics,) = alone.go(first, 1)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-6, rtol=2e-6)
-    for key, value in metrics.items():
-        np.testing.assert_allclose(value, log[0][key], rtol=1e-4, err_msg=key)
+    assert_equal_steps(found, metrics, expected, log[0])
     assert furthest(found.params, first.params) > 1e-4, "the step changed nothing"
+
+
+@pytest.mark.slow
+@every
+def test_a_mesh_of_eight_equals_two_devices(name, stage):
+    given = tiny(name, stage)
+    _, (first, expected, _), log = two_devices(name, stage)
+    mesh = Course(given.task, given.batch, bank=given.bank, strategy=MeshJit())
+    found, (metrics,) = mesh.go(first, 1)
+    assert_equal_steps(found, metrics, expected, log[0])
 
 
 @every

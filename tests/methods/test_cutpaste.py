@@ -179,6 +179,7 @@ def test_stays_on_a_small_object(variant):
 _REFERENCE = os.environ.get("ANOJAX_REFERENCE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _REFERENCE, reason="ANOJAX_REFERENCE names no folder")
 @pytest.mark.parametrize("variant", ["normal", "scar"])
 def test_follows_the_public_code(variant):

@@ -109,6 +109,7 @@ def test_one_example_needs_no_batch():
     assert out.image.shape == image.shape
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ANOJAX_REFERENCE" not in os.environ, reason="no reference figures")
 def test_same_distribution_as_the_public_code():
     folder = Path(os.environ["ANOJAX_REFERENCE"])

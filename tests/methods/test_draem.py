@@ -97,6 +97,7 @@ def test_gray_images_of_odd_size():
     assert out.anomalous.mean() > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ANOJAX_REFERENCE" not in os.environ, reason="no reference figures")
 def test_same_distribution_as_the_public_code():
     folder = Path(os.environ["ANOJAX_REFERENCE"])

@@ -143,6 +143,7 @@ def test_sizes_that_tiles_do_not_divide():
     assert out.anomalous.any()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ANOJAX_REFERENCE" not in os.environ, reason="no reference figures")
 @pytest.mark.parametrize("source", ["texture", "structure"])
 def test_same_distribution_as_the_public_code(source):

@@ -235,6 +235,7 @@ def test_presets_cover_mvtec_and_settings_override_them():
 REFERENCE = os.environ.get("ANOJAX_REFERENCE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REFERENCE, reason="ANOJAX_REFERENCE is not set")
 @pytest.mark.parametrize("name", ["nsa_texture", "nsa_object"])
 def test_statistics_are_those_of_the_public_code(name):

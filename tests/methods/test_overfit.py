@@ -8,6 +8,7 @@ runs these convolutions several times slower.
 
 import jax
 import numpy as np
+import pytest
 from tiny import examples
 
 import anojax
@@ -47,6 +48,7 @@ def generate(synth, params, inputs, count):
     return out, np.sqrt(away)
 
 
+@pytest.mark.slow
 def test_realnet_generates_what_it_knows():
     """Without strength, from noise alone: one of four, and each of them at times."""
     y, x = np.mgrid[:SIDE, :SIDE]
@@ -79,6 +81,7 @@ def test_realnet_generates_what_it_knows():
     assert counts.sum() > 22 and counts.min() >= 2, counts
 
 
+@pytest.mark.slow
 def test_defect_gen_generates_what_it_knows():
     """Every image with its own mask and type."""
     label = np.int32([1, 2, 1, 2])

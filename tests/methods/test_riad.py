@@ -150,6 +150,7 @@ def test_precomputed_anomalies_are_refused():
         TASK.init(jax.random.key(0), batch)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ANOJAX_REFERENCE" not in os.environ, reason="no reference figures")
 def test_same_distribution_as_the_public_code(key):
     n, reference = 150, np.load(Path(os.environ["ANOJAX_REFERENCE"]) / "riad.npz")

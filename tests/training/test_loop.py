@@ -128,6 +128,7 @@ test_loop.run(Path(sys.argv[1]), often, evaluate=die)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_while_saving_goes_on_bit_for_bit(whole, tmp_path):
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]
