@@ -13,7 +13,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto -m ''
+	ANOJAX_FUZZ_ROUNDS=400 $(BIN)/python -m pytest -n auto -m ''
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -190,3 +190,20 @@ def test_real_data():
     assert source.layout == "mvtec"
     bad = [t for t in source.test if t.defect != "good"]
     assert bad and all(t.mask.is_file() for t in bad)
+
+
+def test_masks_of_test_images_in_subfolders(fake, tmp_path):
+    base = fake.mvtec(tmp_path)
+    for cam in ("cam1", "cam2"):
+        where = fake.mask() if cam == "cam1" else fake.mask()[::-1]
+        fake.save(base / "test" / "dent" / cam / "0.png", fake.sample_image(1))
+        fake.save(base / "ground_truth" / "dent" / cam / "0_mask.png", where)
+    dents = [t for t in discover(base).test if t.defect == "dent"]
+    assert [t.mask.parent.name for t in dents] == ["cam1", "cam2"]
+    (base / "ground_truth" / "dent" / "cam1" / "0_mask.png").unlink()
+    dents = [t for t in discover(base).test if t.defect == "dent"]
+    assert [t.mask and t.mask.parent.name for t in dents] == [None, "cam2"]
+    # One that could belong to either belongs to none.
+    fake.save(base / "ground_truth" / "dent" / "0.png", fake.mask())
+    dents = [t for t in discover(base).test if t.defect == "dent"]
+    assert [t.mask and t.mask.parent.name for t in dents] == [None, "cam2"]
