@@ -6,16 +6,17 @@ without the exchange is paired: everything that was not exchanged draws the same
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from anojax.core import Card, Layered, Synthesizer
 from anojax.errors import AnojaxError
 from anojax.ops import poisson
 from anojax.ops.blend import allowed, local_synthesis
+from anojax.ops.branch import grouped_switch
 from anojax.random import stream
 from anojax.types import Inputs, PyTree
 
@@ -36,8 +37,7 @@ def one_of(
 ) -> Synthesizer:
     """One of several methods per image, drawn with `weights` (default: equal).
 
-    Under ``vmap`` (accelerators) every method is computed for every image; for large
-    runs, a batch per method is cheaper.
+    Each image costs its own method only, on accelerators too.
 
     Raises:
       AnojaxError: not as many weights as methods, a negative one, or all zero.
@@ -60,7 +60,7 @@ def one_of(
 
 
 def maybe(synth: Synthesizer, probability: float) -> Synthesizer:
-    """`synth` with a probability, else the image unchanged (label 0).
+    """`synth` with a probability, else the image unchanged (label 0, aux of zeros).
 
     Raises:
       AnojaxError: the probability is outside [0, 1].
@@ -244,7 +244,7 @@ class _OneOf(_Composite):
         which = jnp.clip(
             jnp.searchsorted(cumulative, u, side="right"), 0, len(self.synths) - 1
         ).astype(jnp.int32)
-        out = lax.switch(which, [branch(i) for i in range(len(self.synths))])
+        out = grouped_switch(which, [branch(i) for i in range(len(self.synths))])
         return out.replace(aux={"which": which})
 
 
@@ -257,15 +257,12 @@ class _Maybe(_Composite):
         return (self.synth,)
 
     def synthesize(self, params, key, inputs):
-        out = self.synth.apply(params[0], key, inputs)
         keep = jax.random.uniform(stream(key, "maybe")) < self.probability
-        return out.replace(
-            image=jnp.where(keep, out.image, inputs.image),
-            mask=jnp.where(keep, out.mask, 0.0),
-            alpha=jnp.where(keep, out.alpha, 0.0),
-            label=jnp.where(keep, out.label, 0),
-            anomalous=keep & out.anomalous,
+        make = partial(self.synth.apply, params[0], key, inputs)
+        nothing = jax.tree.map(
+            lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(make)
         )
+        return grouped_switch(keep, [lambda: nothing.replace(image=inputs.image), make])
 
 
 @dataclass(frozen=True)

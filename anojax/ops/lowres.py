@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt16
 
+from anojax.ops.branch import grouped_switch
+
 Count = Int[Array, ""] | int
 
 
@@ -148,7 +150,7 @@ def noise_of_random_shape(
 
     # Both sides of the matrix are static per aspect, hence a branch for each.
     branches = [shaped(*pair) for pair in zip(aspects, capacities, strict=True)]
-    return lax.switch(which, branches)
+    return grouped_switch(which, branches)
 
 
 def whole_cells(number: Float[Array, ""]) -> Int[Array, ""]:

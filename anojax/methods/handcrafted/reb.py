@@ -7,6 +7,7 @@ the image.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 from anojax.core import Card, Synthesizer, hp
 from anojax.ops import color, lowres, placement, shapes
 from anojax.ops.blend import allowed, local_synthesis, requested_area_px
+from anojax.ops.branch import grouped_switch
 from anojax.random import between, stream
 from anojax.types import Inputs, PyTree, Synthesis
 
@@ -148,14 +150,16 @@ class Reb(Synthesizer):
             return self._paste(key, inputs, cut, center, noisy)
 
         def other():
-            cut = lax.cond(
+            cut = grouped_switch(
                 kind == CLUMP,
-                lambda: self._shape(u, inputs, CLUMP, large, stream(key, "blobs")),
-                lambda: self._shape(u, inputs, PATCH, large),
+                [
+                    lambda: self._shape(u, inputs, PATCH, large),
+                    lambda: self._shape(u, inputs, CLUMP, large, stream(key, "blobs")),
+                ],
             )
             return self._paste(key, inputs, cut, center, noisy)
 
-        new, mask, alpha, aux = lax.cond(kind == SCAR, scar, other)
+        new, mask, alpha, aux = grouped_switch(kind == SCAR, [other, scar])
         return local_synthesis(inputs, new, mask, alpha=alpha, label=maker + 1, aux=aux)
 
     def _windows(self, inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -206,10 +210,13 @@ class Reb(Synthesizer):
             mask, height, width = shapes.rotate_mask(mask, height, width, angle)
 
         radius = round(EDGE_PX[kind] * _scale(shape))
-        alpha = lax.cond(
+        feather = partial(shapes.feather, radius=radius)
+        alpha = grouped_switch(
             smooth < self.smooth,
-            lambda: shapes.feather(mask, height, width, radius=radius),
-            lambda: mask,
+            [lambda mask, height, width: mask, feather],
+            mask,
+            height,
+            width,
         )
         if kind == CLUMP:
             alpha = alpha * between(weight, self.clump_weight)
@@ -313,7 +320,7 @@ class Reb(Synthesizer):
             corner, inside = placement.window_over(*box, window, shape)
             return lax.dynamic_slice(source, (*corner, 0), (*window, channels)), inside
 
-        return noise() if source is None else lax.cond(noisy, noise, copy)
+        return noise() if source is None else grouped_switch(noisy, [copy, noise])
 
 
 def _noise(key: Key[Array, ""], size, window, channels: int, scale: float):

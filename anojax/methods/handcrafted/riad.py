@@ -19,6 +19,7 @@ from anojax.nn.init import init_network
 from anojax.nn.smoothing import mean_filter
 from anojax.nn.unet import InpaintingUNet
 from anojax.ops.blend import allowed, local_synthesis, requested_area_px
+from anojax.ops.branch import grouped_switch
 from anojax.ops.cells import cover, partition
 from anojax.optim import Optimizer
 from anojax.random import example_key, stream
@@ -102,7 +103,7 @@ class Riad(Synthesizer):
         index = jax.random.randint(size, (), 0, len(self.cells_px))
         branches = [partial(function, cell_px=cell) for cell in self.cells_px]
         cells = jnp.asarray(self.cells_px, jnp.int32)
-        return lax.switch(index, branches, order), cells[index]
+        return grouped_switch(index, branches, order), cells[index]
 
     def _removed(self, inputs: Inputs, key: Key[Array, ""], *, cell_px: int):
         h, w = inputs.image.shape[:2]

@@ -14,6 +14,7 @@ from anojax.core import Card, Synthesizer, hp
 from anojax.errors import SettingError
 from anojax.ops import color, filters, geometry, placement
 from anojax.ops.blend import allowed, local_synthesis, whole_px
+from anojax.ops.branch import grouped_switch
 from anojax.ops.warp import Size, Warp, affine_warp, inside_mask, sample_grid
 from anojax.random import between, stream
 from anojax.types import Inputs, PyTree, Synthesis
@@ -302,7 +303,7 @@ class Simad(Synthesizer):
         strength = jax.random.uniform(stream(key, "strength"), (2,))
 
         def step(x, slot):
-            return lax.switch(slot[0], branches, x, slot[1]), None
+            return grouped_switch(slot[0], branches, x, slot[1]), None
 
         return lax.scan(step, patch, (order, strength))[0]
 

@@ -22,6 +22,7 @@ from anojax.nn.density import fit_gaussian, mahalanobis
 from anojax.nn.init import init_network
 from anojax.ops import color, placement
 from anojax.ops.blend import allowed, local_synthesis, requested_area_px
+from anojax.ops.branch import grouped_switch
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
@@ -111,7 +112,7 @@ class Cutpaste(Synthesizer):
             return lambda: self._paste(key, inputs, piece(stream(key, "shape"), inputs))
 
         scar = jax.random.bernoulli(stream(key, "variant"))
-        new, mask = lax.cond(scar, branch(self._scar), branch(self._patch))
+        new, mask = grouped_switch(scar, [branch(self._patch), branch(self._scar)])
         return local_synthesis(inputs, new, mask, label=jnp.where(scar, SCAR, PATCH))
 
     def _patch(self, key: Key[Array, ""], inputs: Inputs) -> pieces.Piece:
@@ -190,7 +191,7 @@ class Cutpaste(Synthesizer):
         if len(piece.windows) == 1:
             return paste(piece.windows[0])
         branches = [partial(paste, window) for window in piece.windows]
-        return lax.switch(pieces.first_that_holds(piece), branches)
+        return grouped_switch(pieces.first_that_holds(piece), branches)
 
     def _paste_in(self, key, image, piece, source, extent, place, window):
         shape = image.shape[:2]

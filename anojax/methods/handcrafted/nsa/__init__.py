@@ -27,6 +27,7 @@ from anojax.nn.init import init_network
 from anojax.nn.losses import l2, soft_bce
 from anojax.nn.resnet import ResNetAutoencoder, imagenet_normalize
 from anojax.ops.blend import local_synthesis
+from anojax.ops.branch import grouped_switch, grouped_update
 from anojax.optim import Optimizer
 from anojax.random import stream
 from anojax.task import Examples, GradientTask, Metrics, Reduce, TrainState
@@ -93,12 +94,12 @@ class Nsa(NsaSettings):
             nothing = jax.tree.map(
                 lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(choose)
             )
-            patch = lax.cond(draw.active, choose, lambda: nothing)
+            patch = grouped_switch(draw.active, [lambda: nothing, choose])
             old = cut_window(after, labeled, patch.corner, window)
-            new = lax.cond(
-                patch.found,
-                lambda: patches.paste(scene, patch, *old),
-                lambda: old,
+            new = grouped_update(
+                jnp.where(patch.found, 0, -1),
+                [lambda old: patches.paste(scene, patch, *old)],
+                old,
             )
             # A window travels through the branch, not the image: it is smaller.
             place = (patch.corner[0], 0, patch.corner[1])
