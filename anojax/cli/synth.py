@@ -58,6 +58,11 @@ def _methods_help() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Write a run, or a share of one, or say what it would be.
+
+    Raises:
+      SettingError: flags that exclude each other.
+    """
     from anojax.errors import SettingError
     from anojax.synthesis.run import write_run
     from anojax.synthesis.shares import parse_share

@@ -94,7 +94,7 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         check_channels(parameters, loaded.image, data.first, data.images[index])
         return loaded
 
-    asked = config.controls()
+    requested = config.controls()
     plan = Plan(
         methods=tuple(with_parameters(s, parameters, data.shape) for s in methods),
         images=data.images,
@@ -102,9 +102,9 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         load=load,
         bank=data.bank,
         controls=Controls(
-            **{k: v[0] if isinstance(v, tuple) else v for k, v in asked.items()}
+            **{k: v[0] if isinstance(v, tuple) else v for k, v in requested.items()}
         ),
-        ranges={k: v for k, v in asked.items() if isinstance(v, tuple)},
+        ranges={k: v for k, v in requested.items() if isinstance(v, tuple)},
         per_image=config.per_image,
         count=config.count,
         keep_empty=config.keep_empty,

@@ -310,14 +310,14 @@ def _exemplars(config: TrainConfig, synth: Synthesizer) -> TrainingData:
 
 
 def _read_exemplars(config: TrainConfig) -> exemplars.Exemplars:
-    asked = config.data
+    requested = config.data
     return exemplars.read_exemplars(
-        asked.exemplars,
-        asked.shape,
-        per_defect=asked.exemplars_per_defect,
-        gray=asked.gray,
+        requested.exemplars,
+        requested.shape,
+        per_defect=requested.exemplars_per_defect,
+        gray=requested.gray,
         reading=_reading(config),
-        bits=asked.bits,
+        bits=requested.bits,
     )
 
 
