@@ -22,7 +22,8 @@ def make_run(run, methods=("spot", "weave"), each=5):
     row = {
         "source": "/x/a<b>.png", "normal": "p/n.png", "image": "p/i.png",
         "mask": "p/m.png", "size": [20, 30], "area": 0.08, "contrast": 0.5,
-        "box": [10, 5, 20, 10], "anomalous": True,
+        "box": [10, 5, 20, 10], "anomalous": True, "settings": {}, "seed": 0,
+        "sha256": "", "mask_sha256": "",
     }  # fmt: skip
     empty = {"anomalous": False, "mask": None, "box": None, "area": 0.0}
     lines = [
