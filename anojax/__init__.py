@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from anojax.api.evaluate import evaluate as evaluate
     from anojax.api.example import show as show
     from anojax.api.load import load as load
+    from anojax.api.synthesize import merge as merge
     from anojax.api.synthesize import preview as preview
     from anojax.api.synthesize import synthesize as synthesize
     from anojax.api.synthesize import verify as verify
