@@ -26,7 +26,8 @@ _WORDS: dict[Role, frozenset[str]] = {
         "failure faulty fault faults reject rejects rejected scrap damaged broken nio "
         "n_i_o schlecht fehler ausschuss incorrect logical_anomalies "
         "structural_anomalies scratch scratches crack cracks hole holes dent dents stain "
-        "stains contamination blowhole corrosion rust 不良 不良品 ng品 异常 異常 缺陷".split()
+        "stains contamination blowhole corrosion rust cracked crazing inclusion "
+        "positive negative 不良 不良品 ng品 异常 異常 缺陷".split()
     ),
     "mask": frozenset(
         "mask masks label labels ground_truth groundtruth ground_truths gt gts "

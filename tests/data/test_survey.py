@@ -153,6 +153,7 @@ UNCERTAIN = {
     "named as bad": ["part_1_OK.png", "part_2_NG.png"],
     "two values": ["1.png", "2.png", "3.png", "!1x.png"],
     "types of defects": ["crack/1.png", "hole/2.png"],
+    "which is good?": ["Positive/1.png", "Negative/2.png"],
     "YOLO": ["images/train/1.png", "labels/train/1.txt"],
     "COCO": ["images/1.png", "annotations/instances.json"],
     "a table": ["1.png", "2.png", "labels.csv"],
