@@ -148,6 +148,9 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         given[name] = value
     if args.count is not None and args.per_image is not None:
         raise SettingError("give either --count or --per-image, not both")
+    if (formats := getattr(args, "format", None)) is not None:
+        layouts, further = parse_formats(formats)
+        given |= {"format": layouts, "annotations": further}
     if args.method is not None:
         given["methods"] = tuple(m for m in args.method.split(",") if m)
     if args.size is not None:
@@ -165,6 +168,22 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         raise SettingError(f"--method {','.join(config.methods)} repeats a method")
     settings = method_settings(config.methods, config.settings, args.set)
     return dataclasses.replace(config, settings=settings)
+
+
+def parse_formats(text: str) -> tuple[str, tuple[str, ...]]:
+    """``"mvtec,coco"`` -> the layout, and what is written beside it.
+
+    Raises:
+      SettingError: two layouts, or a format twice.
+    """
+    names = [name for name in text.split(",") if name]
+    layouts = [name for name in names if name in ("mvtec", "tfds")]
+    if len(layouts) > 1 or len(set(names)) != len(names):
+        raise SettingError(
+            f"--format {text}: give mvtec or tfds once, and coco beside mvtec"
+        )
+    further = tuple(name for name in names if name not in layouts)
+    return (layouts or ["mvtec"])[0], further
 
 
 def parse_size(text: str) -> tuple[int, int]:

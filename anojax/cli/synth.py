@@ -26,7 +26,12 @@ def register(subparsers) -> None:
     add_synthesis(parser)
     add = parser.add_argument
     add("--output", metavar="DIR", required=True, help="folder of the run")
-    add("--format", metavar="mvtec|tfds", help="layout of the output (default mvtec)")
+    add(
+        "--format",
+        metavar="F[,F]",
+        help="layout of the output: mvtec or tfds; mvtec,coco adds COCO instances "
+        "(default mvtec)",
+    )
     add("--strict", action="store_true", help="fail on an image that cannot be used")
     add("--overwrite", action="store_true", help="replace the run in --output")
     add("--dry-run", action="store_true", help="check, print the plan and stop")

@@ -32,7 +32,7 @@ from anojax.environment import workers
 from anojax.errors import AnojaxError, RunError
 from anojax.synthesis.prepare import Prepared
 from anojax.synthesis.rows import Finding, Rows
-from anojax.synthesis.run import count_reasons, sink_of
+from anojax.synthesis.run import count_reasons, shared_files, sink_of
 from anojax.synthesis.whole import extra_files, shared_problems
 
 
@@ -88,7 +88,13 @@ class Comparing:
         """What images were made from, and holds something else now."""
         self.other_config = False
         """Whether `config.yaml` is not what the run wrote."""
-        self._known = {CONFIG, FINISHED, MANIFEST, REPORT, *self.sink.files()}
+        self._known = {
+            CONFIG,
+            FINISHED,
+            MANIFEST,
+            REPORT,
+            *shared_files(job, self.sink),
+        }
 
     def problems(self, only: int | None, devices, batch_size: int) -> list[Finding]:
         """Everything that is not as it should be, in the order of the manifest; what is

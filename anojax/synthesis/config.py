@@ -7,7 +7,7 @@ from typing import Any
 
 from anojax.config import from_dict, nest
 from anojax.data.config import DataConfig
-from anojax.errors import SettingError
+from anojax.errors import SettingError, UnknownName, did_you_mean
 from anojax.fields import check_fields, hp
 
 Range = tuple[float, float]
@@ -59,6 +59,9 @@ class SynthConfig:
     )
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
     format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
+    annotations: tuple[str, ...] = hp(
+        (), "further files about the masks, in MVTec AD layout: coco"
+    )
 
     def __post_init__(self):
         check_fields("synth", self, but=("data", "settings"))
@@ -67,6 +70,13 @@ class SynthConfig:
                 "data.precomputed is for training, and synthesis makes new anomalies; leave "
                 "it out"
             )
+        for name in self.annotations:
+            if name != "coco":
+                raise UnknownName(
+                    f"no format '{name}'{did_you_mean(name, ('coco', 'mvtec', 'tfds'))}"
+                )
+        if self.annotations and self.format != "mvtec":
+            raise SettingError("coco is about the images of mvtec; leave tfds out")
         for name in RANGED:
             value = getattr(self, name)
             if isinstance(value, tuple) and value[0] > value[1]:

@@ -17,6 +17,7 @@ from anojax.data.manifest import (
     MANIFEST,
     REPORT,
     SHEET,
+    finished,
     is_bare,
     logged_rows,
 )
@@ -184,6 +185,10 @@ def own_files(run: Path) -> Iterator[Path]:
 
 def _names(run: Path) -> Iterator[str]:
     yield from _OWN
+    try:
+        yield from (finished(run) or {}).get("files", {})
+    except RunError:
+        pass  # then its log tells of the files
     for row in logged_rows(run):
         for key in ("image", "mask", "normal"):
             name = row.get(key)

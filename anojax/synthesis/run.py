@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from anojax.config import compare, to_yaml
+from anojax.data.coco import coco_file, write_coco
 from anojax.data.files import atomic_write, make_folder
 from anojax.data.lock import locked
 from anojax.data.manifest import (
@@ -216,6 +217,13 @@ def default_batch(job: Prepared, devices: list) -> int:
     return images_at_a_time(devices, job.data.shape, each)
 
 
+def shared_files(job: Prepared, sink: Sink) -> Iterator[str]:
+    """The files of a run that hold more than one image, beside those of every run."""
+    yield from sink.files()
+    if "coco" in job.config.annotations:
+        yield coco_file(job.data.category)
+
+
 def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str, Any]:
     """Manifest, sheet, report and `finished.json` of a run whose images are there;
     none of them depends on how long it took.
@@ -230,6 +238,8 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
         raise RunError(
             f"not one image could be made: {first['source']}: {first['reason']}"
         )
+    if "coco" in job.config.annotations:
+        write_coco(run, job.data.category, job.config.methods)
     picked = html.samples(run, SHEET_PER_METHOD)
     if picked:
         examples = [html.load_example(run, row) for row in picked]
@@ -249,7 +259,13 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
         "left_out_reasons": count_reasons(line["reason"] for line in left_out),
         "hash": job.resolved["hash"],
     }
-    named = (CONFIG, MANIFEST, *([SHEET] if picked else []), REPORT, *sink.files())
+    named = (
+        CONFIG,
+        MANIFEST,
+        *([SHEET] if picked else []),
+        REPORT,
+        *shared_files(job, sink),
+    )
     mark_finished(run, facts, named)
     return facts
 
