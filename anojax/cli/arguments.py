@@ -84,7 +84,14 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
         "--defects", metavar="N|N:M", help=f"{_help('defects')}; N:M draws from a range"
     )
     add("--min-contrast", metavar="LEVELS", help=_help("min_contrast"))
-    add("--checkpoint", metavar="RUN", help=_help("checkpoint"))
+    add("--checkpoint", metavar="RUN[,RUN]", help=_help("checkpoint"))
+    add(
+        "--component",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="weights of a pretrained network, or 'random' (repeatable)",
+    )
     add("--category", metavar="NAME", help=_help("category"))
     add(
         "--set",
@@ -166,6 +173,13 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         raise SettingError("no images given; add --input DIR")
     if len(set(config.methods)) != len(config.methods):
         raise SettingError(f"--method {','.join(config.methods)} repeats a method")
+    chosen = dict(config.components)
+    for assignment in args.component:
+        name, _, where = assignment.partition("=")
+        if not name or not where:
+            raise SettingError(f"--component is '{assignment}'; write NAME=FILE")
+        chosen[name] = where
+    config = dataclasses.replace(config, components=chosen)
     settings = method_settings(config.methods, config.settings, args.set)
     return dataclasses.replace(config, settings=settings)
 

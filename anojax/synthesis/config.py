@@ -47,8 +47,12 @@ class SynthConfig:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Hyper-parameters by method, those that differ from the defaults."""
     checkpoint: str | None = hp(
-        None, "training run whose method synthesizes with what it has learned"
+        None,
+        "training run whose method synthesizes with what it has learned; several stages "
+        "with commas between them",
     )
+    components: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Pretrained networks: a file for each, or ``random``."""
     native: bool = hp(False, "write at each image's own resolution and bit depth")
     min_contrast: float = hp(
         1.0,
@@ -64,7 +68,7 @@ class SynthConfig:
     )
 
     def __post_init__(self):
-        check_fields("synth", self, but=("data", "settings"))
+        check_fields("synth", self, but=("data", "settings", "components"))
         if self.data.precomputed is not None:
             raise SettingError(
                 "data.precomputed is for training, and synthesis makes new anomalies; leave "

@@ -32,8 +32,10 @@ def describe(job: Prepared) -> str:
     if any("texture" in synth.needs for synth in plan.methods):
         lines.append(f"textures    {data.config.textures or 'procedural'}")
     if job.parameters is not None:
-        words = _checkpoint_words(job.parameters, config.checkpoint)
-        lines.append(f"checkpoint  {words}")
+        if config.checkpoint is not None:
+            words = _checkpoint_words(job.parameters, config.checkpoint)
+            lines.append(f"checkpoint  {words}")
+        lines += [f"{name:11} {origin}" for name, origin in job.parameters.weights]
     lines.append(f"images      {plan.total} ({each}), {out}, seed {config.seed}")
     return "\n".join(lines)
 
@@ -59,7 +61,7 @@ def _checkpoint_words(parameters: Parameters, folder: str) -> str:
 def summary_facts(job: Prepared, written: int) -> dict[str, str]:
     """Short lines for the top of the report."""
     learned = {}
-    if job.parameters is not None:
+    if job.parameters is not None and job.parameters.where is not None:
         folder = job.resolved["request"]["checkpoint"]
         learned = {"checkpoint": _checkpoint_words(job.parameters, folder)}
     return {

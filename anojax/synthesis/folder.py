@@ -90,8 +90,9 @@ def check_apart(run: Path, resolved: dict[str, Any]) -> None:
       RunError: replacing the run would remove its own input.
     """
     request, whole = resolved["request"], run.resolve()
-    places = {f"data.{k}": v for k, v in request["data"].items()}
-    for name, value in (places | {"checkpoint": request["checkpoint"]}).items():
+    places = [(f"data.{k}", v) for k, v in request["data"].items()]
+    runs = (request["checkpoint"] or "").split(",")
+    for name, value in places + [("checkpoint", one) for one in runs]:
         if isinstance(value, str) and os.path.isabs(value):
             place = Path(value).resolve()
             # Arrays that the run itself keeps move over to the new one.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from anojax.data.categories import Categories, listed_in
 from anojax.environment import start_devices
 from anojax.errors import CheckpointError, DataError, SettingError
 from anojax.synthesis.config import SynthConfig
+from anojax.training.arrays import flatten
 from anojax.training.checkpoint import arrange, load_params
-from anojax.training.trained import load_run
+from anojax.training.components import PRETRAINED, backbone
+from anojax.training.trained import Run, load_run
 from anojax.types import Inputs, PyTree, Synthesis
 
 
@@ -32,20 +35,33 @@ class Parameters:
     """Hash of the training run's configuration."""
     sha256: str
     """Of names, shapes and bytes."""
-    folder: Path = dataclasses.field(compare=False)
-    """Of the training run."""
+    folder: Path | None = dataclasses.field(compare=False)
+    """Of the training run; ``None`` where all weights come from elsewhere."""
     stage: str = dataclasses.field(compare=False)
     """Which training of the method it was."""
     categories: Categories | None = dataclasses.field(compare=False)
     """What the network tells apart."""
     arrays: dict[str, np.ndarray] = dataclasses.field(compare=False, repr=False)
     """By name."""
+    more: tuple["Parameters", ...] = ()
+    """Of runs of other stages, without their arrays."""
+    weights: tuple[tuple[str, str], ...] = ()
+    """Pretrained components: their names, and where they come from in words."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a run of `anojax synth` notes, to know them again."""
         named = {"method": self.method, "step": self.step}
-        return named | {"config": self.config, "sha256": self.sha256}
+        known = named | {"config": self.config, "sha256": self.sha256}
+        if self.more:
+            known["more"] = [one.facts for one in self.more]
+        return known | ({"components": dict(self.weights)} if self.weights else {})
+
+    @property
+    def where(self) -> str | None:
+        """The folders of all training runs, as `--checkpoint` takes them."""
+        folders = [one.folder for one in (self, *self.more) if one.folder is not None]
+        return ",".join(str(folder.resolve()) for folder in folders) or None
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,8 @@ class Learned(Synthesizer):
         template = jax.eval_shape(self.base.init, key, inputs)
         given = self.parameters
         learned = {name.split("/")[0] for name in given.arrays}
-        missing = [name for name in template if name not in learned]
+        random = {n for n, _ in given.weights if n in template and n not in learned}
+        missing = [n for n in template if n not in learned | random]
         others = [s for s in tasks.stages(given.method) if s != given.stage]
         if missing and others:
             # A stage is called like the network that it adds.
@@ -107,7 +124,12 @@ class Learned(Synthesizer):
                 "change the settings"
             )
         kept = {k: v for k, v in given.arrays.items() if k.split("/")[0] in template}
-        return arrange(kept, template, path=given.folder)
+        wanted = {name: template[name] for name in template if name not in random}
+        found = arrange(kept, wanted, path=given.where or given.method)
+        if random:
+            made = self.base.init(key, inputs)
+            found |= {name: made[name] for name in random}
+        return found
 
     def synthesize(self, params, key, inputs: Inputs) -> Synthesis:
         return self.base.synthesize(params, key, inputs)
@@ -117,6 +139,9 @@ def load_parameters(
     config: SynthConfig, devices: int | None = None
 ) -> tuple[SynthConfig, Parameters | None]:
     """Read the request's checkpoint, and take over the settings that belong to it.
+
+    A checkpoint may name runs of several stages of a method, which give its components
+    each; pretrained components come from weights files.
 
     Args:
       config: the request; its own settings win over those of the training run.
@@ -131,10 +156,46 @@ def load_parameters(
     if config.checkpoint is None:
         if learned:
             raise SettingError(f"{_untrained(learned[0])}, then add --checkpoint RUN")
-        return config, None
+        return config, _pretrained(config, devices)
     # The number of devices can no longer be chosen once a checkpoint has been read.
     start_devices(devices)
-    run = load_run(config.checkpoint)
+    runs = [load_run(where) for where in config.checkpoint.split(",")]
+    for run in runs:
+        _check_run(run, config, learned)
+    name = runs[0].config.method
+    order = list(tasks.stages(name))
+    runs.sort(key=lambda run: order.index(_stage(run)))
+    if len({_stage(run) for run in runs}) < len(runs):
+        raise SettingError(
+            f"two training runs of {name} are of the same stage, {_stage(runs[0])}; give "
+            "one of each in --checkpoint"
+        )
+    own = config.settings.get(name, {})
+    for run in reversed(runs):  # a later stage knows more settings, the request most
+        own = run.config.settings | own
+    config = dataclasses.replace(config, settings=config.settings | {name: own})
+    synth = _as_set(config, name)
+    first, *others = [_of_run(run) for run in runs]
+    weights, arrays = _weights(synth, config.components)
+    if not others and not weights:
+        return config, first
+    for one in (first, *others):
+        arrays |= one.arrays
+    for one in (first, *others):  # each component from the run of its own stage
+        arrays |= _without_others(one, synth)
+    return config, dataclasses.replace(
+        first,
+        arrays=arrays,
+        sha256=_digest(arrays),
+        categories=next(
+            (one.categories for one in (first, *others) if one.categories), None
+        ),
+        more=tuple(dataclasses.replace(one, arrays={}) for one in others),
+        weights=weights,
+    )
+
+
+def _check_run(run: Run, config: SynthConfig, learned: list[str]) -> None:
     name = run.config.method
     if name not in config.methods:
         raise CheckpointError(
@@ -147,24 +208,82 @@ def load_parameters(
         )
     if others := [other for other in learned if other != name]:
         raise SettingError(
-            f"{_untrained(others[0])}, and use it in a run apart from {name}, for "
-            "there is one --checkpoint"
+            f"{_untrained(others[0])}, and use it in a run apart from {name}: a run of "
+            "synthesis has the --checkpoint of one method"
         )
+
+
+def _stage(run: Run) -> str:
+    return tasks.get(run.config.method, run.config.stage).stage
+
+
+def _of_run(run: Run) -> Parameters:
+    name = run.config.method
     flat, record = load_params(run.model, method=name)
     arrays = {key: np.asarray(value) for key, value in flat.items()}
-    parameters = Parameters(
+    return Parameters(
         method=name,
         step=record.step,
         config=record.config.get("hash", ""),
         sha256=_digest(arrays),
         folder=run.folder,
-        stage=tasks.get(name, run.config.stage).stage,
+        stage=_stage(run),
         categories=listed_in(run.folder),
         arrays=arrays,
     )
-    own = run.config.settings | config.settings.get(name, {})
-    settings = config.settings | {name: own}
-    return dataclasses.replace(config, settings=settings), parameters
+
+
+def _without_others(one: Parameters, synth: Synthesizer) -> dict[str, np.ndarray]:
+    """What a run gave, but for components that another stage is to give."""
+    elsewhere = {
+        name
+        for name, component in synth.components().items()
+        if component.kind == "run" and component.source != one.stage
+    }
+    return {k: x for k, x in one.arrays.items() if k.split("/")[0] not in elsewhere}
+
+
+def _pretrained(config: SynthConfig, devices: int | None) -> Parameters | None:
+    """The weights of a method that needs no training, if one has some."""
+    having = [name for name in config.methods if _as_set(config, name).pretrained]
+    if not having:
+        if config.components:
+            raise SettingError(
+                f"components.{next(iter(config.components))} is no component of "
+                f"{' or '.join(config.methods)}; leave components out"
+            )
+        return None
+    if len(having) > 1:
+        raise SettingError(
+            f"{' and '.join(having)} both have pretrained components; use them in runs "
+            "apart from each other"
+        )
+    start_devices(devices)
+    weights, arrays = _weights(_as_set(config, having[0]), config.components)
+    digest = _digest(arrays)
+    return Parameters(having[0], 0, "", digest, None, "", None, arrays, weights=weights)
+
+
+def _weights(
+    synth: Synthesizer, requested: Mapping[str, str]
+) -> tuple[tuple[tuple[str, str], ...], dict[str, np.ndarray]]:
+    """Where the pretrained components come from, and their arrays; random ones have
+    none."""
+    for name in requested:
+        if name not in synth.pretrained:
+            takes = ", ".join(synth.pretrained) or "none"
+            raise SettingError(
+                f"components.{name} is no pretrained component of {synth.name}, which "
+                f"has: {takes}"
+            )
+    origins, arrays = [], {}
+    for name, component in synth.pretrained.items():
+        given = backbone(name, component.source, requested.get(name, PRETRAINED))
+        origins.append((name, given.origin))
+        if given.variables is not None:
+            flat = flatten({name: given.variables})
+            arrays |= {key: np.asarray(x) for key, x in flat.items()}
+    return tuple(origins), arrays
 
 
 def with_parameters(

@@ -172,7 +172,7 @@ def _resolved(
         config,
         data=config.data.absolute(),
         settings={s.name: settings(s) for s in methods},
-        checkpoint=None if parameters is None else str(parameters.folder.resolve()),
+        checkpoint=None if parameters is None else parameters.where,
     )
     resolved = {
         "request": to_dict(spelled),

@@ -51,7 +51,7 @@ def read_components(task: Task, requested: dict[str, str]) -> dict[str, Given]:
 
 def _read(task: Task, name: str, one: Component, requested: dict[str, str]) -> Given:
     if one.kind == "backbone":
-        return _backbone(name, one.source, requested.get(name, PRETRAINED))
+        return backbone(name, one.source, requested.get(name, PRETRAINED))
     if name not in requested:
         raise SettingError(
             f"{task.name}, stage {task.stage}, starts with what the stage "
@@ -60,7 +60,17 @@ def _read(task: Task, name: str, one: Component, requested: dict[str, str]) -> G
     return _run(task, one.source, requested[name])
 
 
-def _backbone(name: str, network: str, where: str) -> Given:
+def backbone(name: str, network: str, where: str) -> Given:
+    """A network with weights from elsewhere.
+
+    Args:
+      name: of the component, for messages.
+      network: a key of the weights' catalog.
+      where: ``pretrained``, ``random``, or a file.
+
+    Raises:
+      DataError: the file is missing, damaged or of another network.
+    """
     if where == RANDOM:
         return Given(None, f"{network} with random weights, not pretrained")
     try:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from anojax.core import Card, hp
+from anojax.core import Card, Component, hp
 from anojax.diffusion.guidance import classifier as towards
 from anojax.diffusion.losses import hybrid_loss
 from anojax.diffusion.plan import Sampler
@@ -124,6 +124,14 @@ class Realnet(RealnetDiffusion):
     def __post_init__(self):
         super().__post_init__()
         self.rule.grid(SCHEDULE)  # says what is wrong with the settings
+
+    def components(self) -> dict[str, Component]:
+        if not self.learns:
+            return {}
+        found = {"network": Component("run", "diffusion")}
+        if self.guidance is not None:
+            found["classifier"] = Component("run", "classifier")
+        return found
 
     @property
     def learns(self) -> bool:
