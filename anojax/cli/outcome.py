@@ -16,11 +16,16 @@ def print_outcome(args: argparse.Namespace, outcome) -> None:
         paths = {"sheet": SHEET, "report": REPORT, "manifest": MANIFEST}
         where = {} if part else {name: str(run / p) for name, p in paths.items()}
         about = {"state": outcome.state, "run": str(run)}
+        if outcome.input_left_out:
+            about["input_left_out"] = outcome.input_left_out
         print(json.dumps(about | facts | where, indent=1))
         return
     for reason, count in facts.get("left_out_reasons", {}).items():
         print(f"anojax: left out {count}: {reason}", file=sys.stderr)
     if args.quiet:
+        # Without --quiet it stands in the plan.
+        for reason, count in outcome.input_left_out.items():
+            print(f"anojax: left out {count} {reason}", file=sys.stderr)
         return
     speed = ""
     if "images_per_second" in facts:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Outcome:
     """In words: finished now, or before."""
     facts: dict[str, Any]
     """Numbers of images made, redrawn, empty and left out, and the time it took."""
+    input_left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of files or folders of the input that were not looked at."""
 
 
 def write_run(
@@ -93,6 +95,7 @@ def write_run(
     """
     config, parameters = load_parameters(config, devices)
     job = prepare(config, parameters)
+    unused = job.data.source.left_out
     check_ids(job)
     if batch_size is not None and batch_size < 1:
         raise SettingError(f"--batch-size is {batch_size}; give at least 1")
@@ -111,14 +114,14 @@ def write_run(
             "normal_images": len(job.plan.images),
             "output": state_of(run, job.resolved, overwrite),
         }
-        return Outcome(folder, "planned", facts)
+        return Outcome(folder, "planned", facts, unused)
     settle(run)
     with locked(run):
         state = state_of(run, job.resolved, overwrite)
         if state == "finished":
             facts = check_whole(run, job)
             tidy(run)
-            return Outcome(folder, f"already finished, see {FINISHED}", facts)
+            return Outcome(folder, f"already finished, see {FINISHED}", facts, unused)
         note(describe(job))
         note(f"output      {folder} ({config.format})")
         found = start_devices(devices)
@@ -131,13 +134,13 @@ def write_run(
             job.data.check_all()
         if state != "replace":
             facts = complete(job, run, found, batch_size, quiet, note)
-            return Outcome(folder, "finished", facts)
+            return Outcome(folder, "finished", facts, unused)
         check_apart(run, job.resolved)
         new = beside(run)
         with locked(new):
             facts = _replacement(job, new, found, batch_size, quiet, note)
         replace_run(run, new)
-    return Outcome(folder, "finished", facts)
+    return Outcome(folder, "finished", facts, unused)
 
 
 def _replacement(job: Prepared, new: Path, *options) -> dict[str, Any]:

@@ -247,3 +247,17 @@ def test_names_do_not_steer_the_terminal(synth, folder, tmp_path):
     (source / "1.png").write_text("x")
     code, _, err = synth(source)
     assert code == 2 and r"\x1b[2Jin" in err and "\x1b" not in err
+
+
+def test_what_is_dropped_is_said_in_every_mode(synth, folder):
+    source = folder("1.png", "@eaDir/1.png")
+    (source / "2.gif").write_bytes(b"GIF89a")
+    dropped = {
+        ".gif files, which are not read": 1,
+        "folders of thumbnails or of the system": 1,
+    }
+    out = synth(source)[1]
+    assert all(f"left out: 1 {reason}" in out for reason in dropped)
+    err = synth(source, "--quiet")[2]
+    assert all(f"left out 1 {reason}" in err for reason in dropped)
+    assert json.loads(synth(source, "--json")[1])["input_left_out"] == dropped
