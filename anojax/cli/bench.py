@@ -183,8 +183,8 @@ def _end_to_end(args, methods, chosen, data, batches) -> int:
     ]
     notes = [
         f"{result.images} images in {result.seconds:.1f} s "
-        f"({result.images_per_s:,.0f} images/s), {result.cpu_seconds:.1f} s of them on "
-        f"{result.cores} cores together, programs included; {result.device}.",
+        f"({result.images_per_s:,.0f} images/s); {result.cpu_seconds:.1f} CPU seconds "
+        f"on {result.cores} cores, compiling included; {result.device}.",
         "Seconds of stages in threads are added up, and hold waiting for a core.",
         f"Most memory: host {result.host_peak_bytes / 2**20:,.0f} MiB"
         + (
