@@ -450,4 +450,4 @@ def test_configurations():
     task = {k: tuple(v) if isinstance(v, list) else v for k, v in small.task.items()}
     task = {k: v for k, v in task.items() if not isinstance(v, dict)}
     made = RealnetDetectorTask(Realnet(**small.settings), **task)
-    assert small.data.size % made.features.side_multiple == 0
+    assert small.data.shape[0] % made.features.side_multiple == 0
