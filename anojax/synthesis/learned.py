@@ -17,8 +17,8 @@ from anojax.data.categories import Categories, listed_in
 from anojax.environment import start_devices
 from anojax.errors import CheckpointError, DataError, SettingError
 from anojax.synthesis.config import SynthConfig
-from anojax.training.arrays import flatten
-from anojax.training.checkpoint import arrange, load_params
+from anojax.training.arrays import arrange, flatten
+from anojax.training.checkpoint import load_params
 from anojax.training.components import PRETRAINED, backbone
 from anojax.training.trained import Run, load_run
 from anojax.types import Inputs, PyTree, Synthesis

@@ -66,3 +66,19 @@ def check_shapes(path: Path | str, stored: Shapes, ours: Shapes) -> None:
             f"checkpoint {path} has another shape: {'; '.join(wrong[:3])}{more}; "
             "use the settings and the kind of images it was trained with"
         )
+
+
+def arrange(flat: Flat, template: PyTree, *, path: Path | str) -> PyTree:
+    """Arrays by name, in the structure of a template.
+
+    Args:
+      flat: as `checkpoint.load_params` gives it.
+      template: arrays or their shapes.
+      path: where they come from, for the message.
+
+    Raises:
+      CheckpointError: they are not the arrays of the template.
+    """
+    check_shapes(path, shapes_of(flat), shapes_of(template))
+    leaves = [flat[name] for name in flatten(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)

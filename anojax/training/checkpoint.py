@@ -315,22 +315,6 @@ def load_params(folder: Path, *, method: str) -> tuple[Flat, Record]:
     return found, record
 
 
-def arrange(flat: Flat, template: PyTree, *, path: Path | str) -> PyTree:
-    """Arrays by name, in the structure of a template.
-
-    Args:
-      flat: as `load_params` gives it.
-      template: arrays or their shapes.
-      path: where they come from, for the message.
-
-    Raises:
-      CheckpointError: they are not the arrays of the template.
-    """
-    check_shapes(path, shapes_of(flat), shapes_of(template))
-    leaves = [flat[name] for name in flatten(template)]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
 def _finished(path: Path) -> bool:
     # Orbax writes this file last and renames the folder from a temporary name.
     return path.name.isdigit() and (path / "_CHECKPOINT_METADATA").exists()

@@ -11,7 +11,7 @@ import numpy as np
 from anojax.errors import SettingError, did_you_mean
 from anojax.task import Examples, Task, TrainState
 from anojax.training import checkpoint
-from anojax.training.arrays import flatten
+from anojax.training.arrays import arrange, flatten
 from anojax.training.checkpoint import FROZEN
 from anojax.training.parallel import Strategy
 from anojax.training.warm_start import with_networks
@@ -127,9 +127,7 @@ def _check_components(task: Task, given: PyTree, *, complete: bool) -> None:
 def _with_components(state: TrainState, given: PyTree) -> TrainState:
     """The state with networks from elsewhere among its frozen ones."""
     taken = {
-        name: checkpoint.arrange(
-            flatten(variables), state.frozen[name], path=f"components.{name}"
-        )
+        name: arrange(flatten(variables), state.frozen[name], path=f"components.{name}")
         for name, variables in given.items()
         if variables is not None
     }
