@@ -81,6 +81,9 @@ class Card:
     mask: Literal["changed", "area"] = "changed"
     """What the mask of a written image holds: exactly the pixels that changed, or the
     area in which the method worked, where pixels may have kept their value."""
+    purpose: Literal["defect", "probe"] = "defect"
+    """What the anomalies are: defects, or a disturbance that a detector takes back and
+    that nobody would believe as a defect: faint noise, removed parts."""
     code_url: str | None = None
     """The public code whose behavior was studied; none of it is used here."""
     code_license: str | None = None

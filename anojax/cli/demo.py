@@ -13,7 +13,7 @@ def register(subparsers) -> None:
         "demo",
         help="see every method at work on procedural products",
         description="Draw images of six products, run every method on them with "
-        "'anojax synth', and put one result of each into a gallery.",
+        "'anojax synth', and put into a gallery one result of each that makes defects.",
     )
     add = parser.add_argument
     add(

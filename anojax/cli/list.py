@@ -61,6 +61,7 @@ def _as_json(cards, trained, planned) -> list[dict]:
             "learns": name in trained,
             "controls": list(card.controls),
             "fidelity": card.fidelity,
+            "purpose": card.purpose,
         }
         for name, card in cards.items()
     ]

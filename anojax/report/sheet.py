@@ -76,36 +76,37 @@ def gallery(
     columns: Sequence[str],
     *,
     tile: int = 112,
-    outline: bool = True,
 ) -> Image.Image:
-    """Methods by products: a row of normal images, then one row for each method.
+    """Methods by products: a row of normal images, then one row for each method, whose
+    results stand there as they are and, to the right, with the outline of the mask.
 
     Args:
       rows: by name of the method, one example for each column.
       columns: names of the products.
       tile: side of an image in pixels.
-      outline: draw the outline of the mask.
     """
-    left = MARGIN + 80
-    width = left + len(columns) * (tile + GAP) + MARGIN
+    left, pair = MARGIN + 80, 2 * tile
+    width = left + len(columns) * (pair + GAP) + MARGIN
     top = MARGIN + TITLE
     height = top + (1 + len(rows)) * (tile + GAP) + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, name in enumerate(columns):
-        _write(draw, (left + column * (tile + GAP), MARGIN), name, tile)
+        _write(draw, (left + column * (pair + GAP), MARGIN), name, pair)
     first = next(iter(rows.values()))
-    lines = {"normal": [thumbnail(e.normal, tile) for e in first]}
+    lines = {"normal": [(thumbnail(e.normal, tile),) for e in first]}
     for name, examples in rows.items():
         lines[name] = [
-            outlined(e.image, e.mask, tile) if outline else thumbnail(e.image, tile)
+            (thumbnail(e.image, tile), outlined(e.image, e.mask, tile))
             for e in examples
         ]
-    for row, (name, images) in enumerate(lines.items()):
+    for row, (name, cells) in enumerate(lines.items()):
         y = top + row * (tile + GAP)
         _write(draw, (MARGIN, y + tile // 2 - 8), name, 80)
-        for column, image in enumerate(images):
-            sheet.paste(image, (left + column * (tile + GAP), y))
+        for column, images in enumerate(cells):
+            for place, image in enumerate(images):
+                x = left + column * (pair + GAP) + place * tile
+                sheet.paste(image, (x, y))
     return sheet
 
 

@@ -22,7 +22,7 @@ class Demo:
     """What there is to look at."""
 
     gallery: Path
-    """Of each method its most visible result on each product."""
+    """Of each method that makes defects its most visible result on each product."""
     reports: tuple[Path, ...]
 
 
@@ -54,7 +54,9 @@ def make_demo(
     products, methods = output / "products", registry.untrained()
     note(f"drawing {len(PRODUCTS)} products, {images} of each, {size} x {size}")
     samples.write_samples(products, PRODUCTS, images, size, seed)
-    shown = {method: [] for method in methods}
+    # What is shown is what one may take for a defect.
+    defects = [m for m in methods if registry.get(m).card.purpose == "defect"]
+    shown = {method: [] for method in defects}
     reports = []
     for number, product in enumerate(PRODUCTS):
         note(f"{product}: {len(methods)} methods")
@@ -69,7 +71,7 @@ def make_demo(
         write_run(config, run, overwrite=True, quiet=True)
         reports.append(run / REPORT)
         rows = list(read_rows(run))
-        for method in methods:
+        for method in defects:
             made = [r for r in rows if r["method"] == method]
             if not made:
                 raise RunError(f"demo: {method} made nothing of {product}")

@@ -28,7 +28,7 @@ def describe(job: Prepared) -> str:
     ]
     if data.depth:
         lines.append(f"depth       {data.depth}")
-    lines += [f"note        {note}" for note in data.source.notes]
+    lines += [f"note        {note}" for note in (*data.source.notes, *_probes(job))]
     if any("texture" in synth.needs for synth in plan.methods):
         lines.append(f"textures    {data.config.textures or 'procedural'}")
     if job.parameters is not None:
@@ -38,6 +38,18 @@ def describe(job: Prepared) -> str:
         lines += [f"{name:11} {origin}" for name, origin in job.parameters.weights]
     lines.append(f"images      {plan.total} ({each}), {out}, seed {config.seed}")
     return "\n".join(lines)
+
+
+def _probes(job: Prepared) -> list[str]:
+    """A sentence about methods whose images are no defects."""
+    probes = [s.name for s in job.methods if s.card.purpose == "probe"]
+    if not probes:
+        return []
+    verb = "makes a probe" if len(probes) == 1 else "make probes"
+    return [
+        f"{' and '.join(probes)} {verb} for a detector, not defects to look at or to "
+        "test an inspection with"
+    ]
 
 
 def _settings_words(job: Prepared) -> str:
@@ -74,6 +86,7 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
         **({"left out": "; ".join(notes)} if (notes := job.data.source.notes) else {}),
         "seed": str(job.config.seed),
         **learned,
+        **({"probes": "; ".join(words)} if (words := _probes(job)) else {}),
         "note": "test images are made from the normal images in train/good; to "
         "measure a detector, split the normal images first and make two runs",
     }

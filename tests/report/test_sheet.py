@@ -44,6 +44,19 @@ def test_a_gallery_has_methods_as_rows_and_products_as_columns():
     one = sheet.gallery({"a": rows["a"]}, ["tile", "nut"], tile=50)
     assert sample_image.height - one.height == 50 + sheet.GAP
     assert sample_image.width == one.width
+    narrow = sheet.gallery({"a": rows["a"][:1]}, ["tile"], tile=50)
+    assert one.width - narrow.width == 2 * 50 + sheet.GAP
+
+
+def test_a_gallery_shows_results_clean_and_outlined():
+    shown = example(size=(40, 40))
+    drawn = np.asarray(sheet.gallery({"a": [shown]}, ["tile"], tile=50))
+    top = sheet.MARGIN + sheet.TITLE + 50 + sheet.GAP
+    row = drawn[top : top + 50, sheet.MARGIN + 80 :]
+    assert np.array_equal(row[:, :50], np.asarray(sheet.thumbnail(shown.image, 50)))
+    with_mask = np.asarray(sheet.outlined(shown.image, shown.mask, 50))
+    assert np.array_equal(row[:, 50:100], with_mask)
+    assert not np.array_equal(row[:, :50], row[:, 50:100])
 
 
 def test_a_gallery_stays_below_half_a_megabyte_as_jpeg(tmp_path):

@@ -47,6 +47,7 @@ class Spr(Synthesizer):
         level="image",
         controls=("severity",),
         mask="area",
+        purpose="probe",
         code_url="https://github.com/Lee-JongHyeon/"
         "Anomaly-Detection-using-Score-based-Perturbation-Resilience",
         code_license="Apache-2.0",

@@ -46,6 +46,7 @@ class Riad(Synthesizer):
         level="image",
         controls=("severity", "area"),
         mask="area",
+        purpose="probe",
         code_url="https://github.com/plutoyuxie/"
         "Reconstruction-by-inpainting-for-visual-anomaly-detection",
         code_license="none stated (unofficial)",
