@@ -9,8 +9,12 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
+from anojax.errors import AnojaxError
 from anojax.nn.group_norm import GroupNorm
 from anojax.nn.init import uniform_fan_in
+
+# Of a head, at most: GPUs before Hopper have no larger kernel.
+_FLASH_CHANNELS = 128
 
 
 class SelfAttention(nn.Module, kw_only=True):
@@ -31,7 +35,7 @@ class SelfAttention(nn.Module, kw_only=True):
     zero_init: bool = False
     """Whether a fresh block returns its input."""
     flash: bool = False
-    """Never hold the matrix of all pairs of places: NVIDIA GPUs, bfloat16 only."""
+    """Never hold the matrix of all pairs of places; `attend` says what it needs."""
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -72,12 +76,17 @@ def attend(
 ) -> Float[Array, "b t n d"]:
     """Scaled dot-product attention of `n` heads; scores and softmax are float32.
 
-    `flash` takes the fused kernel of cuDNN, which has no float32.
+    `flash` takes the fused kernel of cuDNN: for NVIDIA GPUs, for bfloat16 and float16,
+    and for heads whose channels are a multiple of 8 and at most 128. Anything else is an
+    error, since the other form would take the memory that `flash` was to save.
 
     Args:
       q: queries of t places.
       k, v: keys and values of s places.
-      flash: NVIDIA GPUs and bfloat16 only.
+      flash: whether to take that kernel.
+
+    Raises:
+      AnojaxError: `flash` where that kernel does not exist.
 
     Example:
       >>> q = jnp.ones((1, 4, 2, 8))
@@ -85,8 +94,28 @@ def attend(
       3.0
     """
     if flash:
+        _check_flash(q)
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     return _mixed(q, k, v)
+
+
+def _check_flash(q: Array) -> None:
+    channels, platform = q.shape[-1], jax.default_backend()
+    if q.dtype not in (jnp.bfloat16, jnp.float16):
+        raise AnojaxError(
+            f"flash attention has no kernel for {q.dtype}; compute in bfloat16, or leave "
+            "flash out"
+        )
+    if channels % 8 or channels > _FLASH_CHANNELS:
+        raise AnojaxError(
+            f"flash attention has no kernel for heads of {channels} channels; give a "
+            f"multiple of 8 up to {_FLASH_CHANNELS}, or leave flash out"
+        )
+    if platform not in ("gpu", "cuda"):
+        raise AnojaxError(
+            f"flash attention needs an NVIDIA GPU and this is a {platform}; leave flash "
+            "out"
+        )
 
 
 @jax.custom_vjp

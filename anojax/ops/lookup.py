@@ -11,8 +11,10 @@ lowest byte. A word is fetched, selected and stored at once, which is what an
 accelerator and a CPU vector unit both like.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int32, UInt8, UInt32
 
 Scalar = Float[Array, ""] | float
@@ -78,14 +80,17 @@ def apply_table(
 
 
 def histogram(words: UInt32[Array, "h w"], *, channels: int) -> Int32[Array, "c 256"]:
-    """Number of pixels at each level, per channel."""
-    bins = jnp.concatenate(
-        [
-            (level + _LEVELS * c).reshape(-1)
-            for c, level in enumerate(planes(words, channels=channels))
-        ]
+    """Number of pixels at each level, per channel.
+
+    A CPU adds the pixels up one by one. On a GPU their additions collide, and sorting
+    the levels is three times as fast (measured on an H200). A TPU has no fast scatter,
+    gather or sort, but a matrix unit: there, the high and the low four bits of a level
+    are one-hot, and counted by a product (not measured).
+    """
+    levels = jnp.stack([v.reshape(-1) for v in planes(words, channels=channels)])
+    return lax.platform_dependent(
+        levels, cuda=_by_sort, rocm=_by_sort, tpu=_by_product, default=_by_adding
     )
-    return _count(bins, jnp.ones_like(bins), channels)
 
 
 def push(
@@ -190,6 +195,31 @@ def _table(levels: Float[Array, "c 256"]) -> UInt8[Array, "c 256"]:
 
 def _fetch(flat: Int32[Array, " n"], index: Int32[Array, "*s"]) -> Int32[Array, "*s"]:
     return flat.at[index].get(mode="promise_in_bounds")
+
+
+def _by_adding(levels: Int32[Array, "c n"]) -> Int32[Array, "c 256"]:
+    row = _LEVELS * np.arange(len(levels), dtype=np.int32)[:, None]
+    bins = (levels + row).reshape(-1)
+    return _count(bins, jnp.ones_like(bins), len(levels))
+
+
+def _by_sort(levels: Int32[Array, "c n"]) -> Int32[Array, "c 256"]:
+    def of_channel(levels):
+        # Bytes: a quarter of what 32-bit levels would have to move.
+        in_order = jnp.sort(levels.astype(jnp.uint8))
+        every = jnp.arange(_LEVELS, dtype=jnp.uint8)
+        until = jnp.searchsorted(in_order, every, side="right").astype(jnp.int32)
+        return jnp.diff(until, prepend=jnp.int32(0))
+
+    return jax.vmap(of_channel)(levels)
+
+
+def _by_product(levels: Int32[Array, "c n"]) -> Int32[Array, "c 256"]:
+    # Zeros and ones are exact in bfloat16, and sums up to 2**24 in float32.
+    high = jax.nn.one_hot(levels >> 4, 16, dtype=jnp.bfloat16)
+    low = jax.nn.one_hot(levels & 15, 16, dtype=jnp.bfloat16)
+    counts = jnp.einsum("cnh,cnl->chl", high, low, preferred_element_type=jnp.float32)
+    return counts.reshape(len(levels), _LEVELS).astype(jnp.int32)
 
 
 def _count(

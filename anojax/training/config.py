@@ -43,7 +43,12 @@ class TrainConfig:
     sharding: Rules = hp(
         (), "(expression, mesh axes) of parameters that devices divide; for jit"
     )
-    steps_per_call: int = hp(1, "updates in one compiled call", low=1)
+    steps_per_call: int = hp(
+        1,
+        "updates in one compiled call; leave it at 1 on a CPU, which gains nothing and "
+        "compiles each of them",
+        low=1,
+    )
     log_every: int | str = hp(50, "interval between two lines of the log")
     save_every: int | str = hp("10 %", "interval between two checkpoints")
     eval_every: int | str | None = hp(

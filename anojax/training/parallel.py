@@ -360,7 +360,10 @@ def _many_steps(task: Task, reduce: Reduce) -> Step:
 
         state = state.replace(frozen={})
         if batches.ids.shape[0] > 1:
-            state, metrics = lax.scan(one, state, batches)
+            # XLA's compiler for CPUs brings convolutions into their fast form outside of
+            # loops only; inside one, a gradient by a kernel takes 60 times as long.
+            unroll = jax.default_backend() == "cpu"
+            state, metrics = lax.scan(one, state, batches, unroll=unroll)
         else:
             state, metrics = one(state, _one(batches))
             metrics = jax.tree.map(lambda x: x[None], metrics)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from anojax.errors import AnojaxError
 from anojax.nn.attention import SelfAttention, attend
 from anojax.nn.group_norm import GroupNorm
 
@@ -106,3 +107,19 @@ def test_group_norm_computes_in_float32(filled):
     scale, bias = (variables["params"][k] for k in ("scale", "bias"))
     expected = normalized(exact, 4, 1e-5, scale, bias)
     np.testing.assert_allclose(np.float32(found), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "channels, dtype, named",
+    [
+        (64, jnp.float32, "no kernel for float32"),
+        (20, jnp.bfloat16, "heads of 20 channels"),
+        (136, jnp.bfloat16, "heads of 136 channels"),
+        (64, jnp.bfloat16, "needs an NVIDIA GPU"),
+    ],
+)
+def test_flash_is_an_error_where_it_has_no_kernel(channels, dtype, named):
+    """Never ignored; tests run on a CPU, which has none at all."""
+    q = jnp.ones((1, 4, 2, channels), dtype)
+    with pytest.raises(AnojaxError, match=named):
+        attend(q, q, q, flash=True)

@@ -114,6 +114,17 @@ def test_gamma_is_the_floored_power():
     np.testing.assert_array_equal(table[1], np.arange(256))
 
 
+@pytest.mark.parametrize("side", [1, 33])
+def test_all_ways_to_count_agree(side):
+    """Every platform has its own; all of them run anywhere."""
+    draw = np.random.default_rng(side)
+    levels = draw.integers(0, 256, (3, side * side)).astype(np.int32)
+    levels[0], levels[1, : side // 2] = 255, 0
+    expected = np.stack([np.bincount(row, minlength=256) for row in levels])
+    for count in (lookup._by_adding, lookup._by_sort, lookup._by_product):
+        np.testing.assert_array_equal(jax.jit(count)(jnp.asarray(levels)), expected)
+
+
 def test_histogram_counts_and_pushes(levels):
     words, channels = _words(levels), levels.shape[-1]
     counts = lookup.histogram(words, channels=channels)

@@ -211,3 +211,16 @@ def test_power_of_two_extent_differs_and_stays_in_range():
     same = noise.perlin(key, (64, 128), rotation="none")[:48, :80]
     np.testing.assert_allclose(padded, same, atol=1e-6)
     assert not np.allclose(plain, padded)
+
+
+def test_a_gpu_evaluates_the_field_that_products_give():
+    angles = jax.random.uniform(jax.random.key(2), (33, 33), maxval=2 * np.pi)
+    for cells in ([1, 32], [8, 4]):
+        axes = [
+            noise._axis(n, n, jnp.int32(c))
+            for n, c in zip((40, 56), cells, strict=True)
+        ]
+        given = (angles, *axes[0], *axes[1])
+        np.testing.assert_allclose(
+            noise._by_gathers(*given), noise._by_products(*given), atol=2e-6
+        )
