@@ -56,7 +56,9 @@ class Prompted(Synthesizer):
             jnp.ones((4, 4, 1)),
             severity="done",
         )
-        aux = {"text": inputs.text, "defect": inputs.exemplar, "source": inputs.source}
+        defect = inputs.exemplar
+        aux = {"image": defect.image, "mask": defect.mask}
+        aux |= {"text": inputs.text, "source": inputs.source}
         return out.replace(label=inputs.label, aux=aux)
 
 
@@ -90,12 +92,12 @@ def rows(found, every):
 def test_each_example_draws_of_every_kind(whole):
     scale = np.float32(1 / 255)
     sources = rows(whole.aux["source"], NORMAL * scale)
-    defects = rows(whole.aux["defect"].image, DEFECTS.image * scale)
+    defects = rows(whole.aux["image"], DEFECTS.image * scale)
     texts = rows(whole.aux["text"], BANK.texts)
     assert (set(sources), set(texts)) == (set(range(5)), set(range(3)))
     assert set(defects) == set(range(7))
     np.testing.assert_array_equal(whole.label, LABELS[defects])
-    np.testing.assert_array_equal(whole.aux["defect"].mask, DEFECTS.mask[defects])
+    np.testing.assert_array_equal(whole.aux["mask"], DEFECTS.mask[defects])
     assert len(set(zip(sources % 3, defects % 3, texts, strict=True))) > 15
 
 
@@ -118,7 +120,7 @@ def test_draws_do_not_depend_on_batch_or_devices(whole):
 def test_a_label_draws_among_its_own_exemplars():
     labels = np.resize(np.int32([2, 3]), 40)
     out = run(label=labels)
-    found = rows(out.aux["defect"].image, DEFECTS.image * np.float32(1 / 255))
+    found = rows(out.aux["image"], DEFECTS.image * np.float32(1 / 255))
     np.testing.assert_array_equal(LABELS[found], labels)
     np.testing.assert_array_equal(out.label, labels)
     assert set(found) == {3, 4, 5, 6}
@@ -128,7 +130,7 @@ def test_what_is_given_is_not_drawn():
     given = Exemplar(np.full((40, 4, 4, 1), 51, np.uint8), np.ones((40, 4, 4, 1)))
     text = np.full((40, 2, 3), 2.0, np.float32)
     out = run(exemplar=given, text=text, label=np.ones(40, np.int32))
-    np.testing.assert_allclose(out.aux["defect"].image, 0.2, atol=1e-6)
+    np.testing.assert_allclose(out.aux["image"], 0.2, atol=1e-6)
     np.testing.assert_array_equal(out.aux["text"], text)
 
 
