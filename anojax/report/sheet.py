@@ -94,7 +94,9 @@ def gallery(
     for column, name in enumerate(columns):
         _write(draw, (left + column * (pair + GAP), MARGIN), name, pair)
     first = next(iter(rows.values()))
-    lines = {"normal": [(thumbnail(e.normal, tile),) for e in first]}
+    lines: dict[str, list[tuple[Image.Image, ...]]] = {
+        "normal": [(thumbnail(e.normal, tile),) for e in first]
+    }
     for name, examples in rows.items():
         lines[name] = [
             (thumbnail(e.image, tile), outlined(e.image, e.mask, tile))
