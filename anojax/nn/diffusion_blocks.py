@@ -36,7 +36,7 @@ class UNetBlock(nn.Module, kw_only=True):
     zero_init: bool = True
     """Whether fresh residual blocks, attention and the output are zero (ADM)."""
     flash: bool = False
-    """Attention without the matrix of all pairs: NVIDIA GPUs, bfloat16 only."""
+    """Attention without the matrix of all pairs; `attend` says what it needs."""
 
     @nn.nowrap
     def shared(self) -> dict[str, Any]:

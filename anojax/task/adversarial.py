@@ -88,7 +88,10 @@ class AdversarialTask(Task):
     """
 
     dtype: str = hp(
-        "float32", "number type of the computation", choices=("float32", "bfloat16")
+        "float32",
+        "number type of the computation; on accelerators bfloat16 is the choice, with "
+        "parameters, statistics and losses in float32 all the same",
+        choices=("float32", "bfloat16"),
     )
 
     def players(self) -> dict[str, Player]:

@@ -38,7 +38,10 @@ class GradientTask(Task):
         1, "parts in which a device's batch is computed, one after the other", low=1
     )
     dtype: str = hp(
-        "float32", "number type of the computation", choices=("float32", "bfloat16")
+        "float32",
+        "number type of the computation; on accelerators bfloat16 is the choice, with "
+        "parameters, statistics and losses in float32 all the same",
+        choices=("float32", "bfloat16"),
     )
 
     @abc.abstractmethod
