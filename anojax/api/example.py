@@ -56,7 +56,7 @@ def show(
     >>> image = np.full((32, 32, 3), 128, np.uint8)
     >>> out = anojax.get("cutpaste")().apply({}, 0, image)
     >>> anojax.show(out, image).size
-    (234, 646)
+    (246, 636)
     """
     if isinstance(examples, Synthesis):
         if normal is None:

@@ -238,7 +238,7 @@ def verify(run: str | Path | SynthRun, **options: Any) -> Comparison:
     Args:
       run: the run, or its folder.
       options: see `anojax.synthesis.verify.verify_run`: row, input, checkpoint,
-        batch_size, devices, note.
+        batch_size, devices, repair, note.
 
     Raises:
       RunError: the folder holds no finished run, or its images are others now.
