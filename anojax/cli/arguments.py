@@ -57,6 +57,12 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", help="YAML file with any of these; flags win")
     add("--method", metavar="M[,M...]", help="methods to use (see 'anojax list')")
+    add(
+        "--mix",
+        metavar="M=W[,M=W...]",
+        help="methods by weight: each image is made by one of them, not by all; "
+        "--count and --per-image are then numbers of images in all",
+    )
     add("--input", metavar="DIR", help=_help("input"))
     add(
         "--size",
@@ -140,7 +146,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         values |= nest(SynthConfig, file)
     kinds = field_types(SynthConfig) | field_types(DataConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
-    words |= {"checkpoint", "category", "mask_classes", "frames"}
+    words |= {"checkpoint", "category", "mask_classes", "frames", "mix"}
     given = {}
     for name in kinds:
         value = getattr(args, name, None)
@@ -159,7 +165,10 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         layouts, further = parse_formats(formats)
         given |= {"format": layouts, "annotations": further}
     if args.method is not None:
+        given = {"mix": {}} | given  # those of a file are about other methods
         given["methods"] = tuple(m for m in args.method.split(",") if m)
+    elif getattr(args, "mix", None) is not None:
+        given["methods"] = ()  # those that have weights
     if args.size is not None:
         given["size"] = parse_size(args.size)
     given = nest(SynthConfig, given)

@@ -1,10 +1,13 @@
 """What a run makes: its jobs, and the rules by which a result becomes files."""
 
 import hashlib
+import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +25,9 @@ Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 
 DRAWS = 20
 """Attempts before an image is given up as empty."""
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""The golden ratio's fraction, in 64 bits."""
 
 FAINT = 8.0
 """Changes below this many gray levels at the working size may be lost when a defect is
@@ -52,11 +58,8 @@ class Job:
     first_draw: int = 0
     draws: int = DRAWS
     """Attempts allowed."""
-
-    @property
-    def first_of_image(self) -> bool:
-        """Whether the normal image is written with it."""
-        return self.method == 0 and self.draw_of_image == 0
+    first_of_image: bool = False
+    """Whether the normal image is written with it."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Plan:
     per_image: int = 1
     count: int | None = None
     """Images per method, going round the normal images; instead of `per_image`."""
+    weights: tuple[float, ...] = ()
+    """Of the methods, where each image is made by one of them; see `method_of`.
+    Otherwise every method makes an image of each example, and `per_image` and `count`
+    are numbers for each method."""
     keep_empty: bool = False
     prompts: tuple[str, ...] = ()
     """Of which each example draws one, for methods that need text."""
@@ -115,6 +122,39 @@ class Plan:
     """Names of the images for the manifest; their paths when absent."""
     min_contrast: float = 1.0
     """Least mean change under the mask, in gray levels of 255."""
+
+    @property
+    def each(self) -> int:
+        """Images that are made of one example: one by each method, or one in all."""
+        return 1 if self.weights else len(self.methods)
+
+    def method_of(self, index: int) -> int:
+        """The place of the method that makes an image, where methods have weights.
+
+        Multiples of the golden ratio fill [0, 1) evenly from any beginning on, so that
+        every stretch of the images is divided nearly by the weights. Whole numbers of
+        64 bits: the same on every machine, and in any order of the work.
+        """
+        share = ((self._mix_start + index * GOLDEN) & (2**64 - 1)) / 2**64
+        return min(bisect_right(self._mix_ends, share), len(self.methods) - 1)
+
+    @cached_property
+    def _mix_start(self) -> int:
+        found = hashlib.sha256(f"{self.seed} mix".encode()).digest()[:8]
+        return int.from_bytes(found, "big")
+
+    @cached_property
+    def _mix_ends(self) -> tuple[float, ...]:
+        whole = math.fsum(self.weights)
+        return tuple(end / whole for end in accumulate(self.weights))
+
+    def images_of_methods(self) -> dict[str, int]:
+        """How many images each method is to make."""
+        names = [synth.name for synth in self.methods]
+        if not self.weights:
+            return dict.fromkeys(names, self.total // len(names))
+        found = Counter(map(self.method_of, range(self.total)))
+        return {name: found[place] for place, name in enumerate(names)}
 
     @property
     def draws_per_image(self) -> int:
@@ -133,9 +173,9 @@ class Plan:
     def first_job(self, image: int) -> int:
         """Number of jobs before those of this image."""
         if self.count is None:
-            return image * self.per_image * len(self.methods)
+            return image * self.per_image * self.each
         whole, rest = divmod(self.count, len(self.images))
-        return (image * whole + min(image, rest)) * len(self.methods)
+        return (image * whole + min(image, rest)) * self.each
 
     @property
     def total(self) -> int:
@@ -148,16 +188,25 @@ class Plan:
         places = range(len(self.images))
         first = max(0, bisect_right(places, start, key=self.first_job) - 1)
         for image in places[first:]:
-            index, each = self.first_job(image), len(self.methods)
+            index, each = self.first_job(image), self.each
             skipped = max(0, start - index) // each
             index += skipped * each
             for draw in range(skipped, self.draws_of(image)):
-                for method in range(len(self.methods)):
-                    example_id = image * self.draws_per_image + draw
-                    draws = 1 if self.keep_empty else DRAWS
+                for place in range(each):
                     if index >= start:
-                        yield Job(index, method, image, draw, example_id, draws=draws)
+                        yield self._job(index, place, image, draw)
                     index += 1
+
+    def _job(self, index: int, place: int, image: int, draw: int) -> Job:
+        return Job(
+            index,
+            self.method_of(index) if self.weights else place,
+            image,
+            draw,
+            example_id=image * self.draws_per_image + draw,
+            draws=1 if self.keep_empty else DRAWS,
+            first_of_image=place == draw == 0,
+        )
 
     @cached_property
     def stems(self) -> tuple[str, ...]:

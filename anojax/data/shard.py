@@ -99,7 +99,7 @@ class TfdsSink:
     @cached_property
     def images_per_shard(self) -> int:
         plan = self.output.plan
-        return max(1, SHARD_RECORDS // (plan.draws_per_image * len(plan.methods)))
+        return max(1, SHARD_RECORDS // (plan.draws_per_image * plan.each))
 
     @cached_property
     def ends(self) -> list[int]:

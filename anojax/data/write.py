@@ -212,7 +212,7 @@ class MvtecSink:
     def ends(self) -> list[int]:
         """Ends of the parts of the work; see `Sink.ends`."""
         plan = self.output.plan
-        step = max(1, BLOCK_JOBS // (plan.draws_per_image * len(plan.methods)))
+        step = max(1, BLOCK_JOBS // (plan.draws_per_image * plan.each))
         images = sum(plan.draws_of(i) > 0 for i in range(len(plan.images)))
         stops = [*range(step, images, step), len(plan.images)]
         return [plan.first_job(stop) for stop in stops]
@@ -336,4 +336,5 @@ def _commit(waiting, following, ahead, sink, progress, on_commit, wait: bool):
 
 
 def _one_of_each_method(plan: Plan) -> list[Job]:
-    return [job for job, _ in zip(plan.jobs(), plan.methods, strict=False)]
+    first = next(plan.jobs())
+    return [replace(first, method=place) for place in range(len(plan.methods))]

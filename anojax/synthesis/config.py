@@ -22,9 +22,16 @@ class SynthConfig:
     data: DataConfig = DataConfig()
     methods: tuple[str, ...] = hp((), "methods to use")
     seed: int = hp(0, "seed of the run", low=0, high=2**63 - 1)
-    per_image: int = hp(1, "images per normal image, for each method", low=1)
+    mix: dict[str, Any] | str = dataclasses.field(default_factory=dict)
+    """Methods by weight: each image is made by one of them, and not by all. Text is
+    read as on the command line, ``draem=2,nsa=1``."""
+    per_image: int = hp(
+        1, "images per normal image, for each method; in all with --mix", low=1
+    )
     count: int | None = hp(
-        None, "images per method, going round the normal images", low=1
+        None,
+        "images per method, going round the normal images; in all with --mix",
+        low=1,
     )
     severity: float | Range | None = hp(
         None, "opacity of the defect; 0 changes nothing", low=0.0, high=1.0
@@ -68,7 +75,8 @@ class SynthConfig:
     )
 
     def __post_init__(self):
-        check_fields("synth", self, but=("data", "settings", "components"))
+        check_fields("synth", self, but=("data", "mix", "settings", "components"))
+        self._check_mix()
         if self.data.precomputed is not None:
             raise SettingError(
                 "data.precomputed is for training, and synthesis makes new anomalies; leave "
@@ -89,6 +97,34 @@ class SynthConfig:
                     "exceed the second"
                 )
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the methods, in their order; empty where each makes all images."""
+        return dict(self.mix) if isinstance(self.mix, Mapping) else parse_mix(self.mix)
+
+    def _check_mix(self) -> None:
+        """Weights are numbers above 0, of the methods that are used and of all."""
+        if not isinstance(self.mix, Mapping | str):
+            raise SettingError(f"mix is {self.mix!r}; give method: weight")
+        given = self.weights
+        for name, weight in given.items():
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not (number and 0 < weight < math.inf):
+                raise SettingError(
+                    f"mix gives {name} the weight {weight!r}; give a number above 0"
+                )
+        mix = {str(name): float(weight) for name, weight in given.items()}
+        if mix and not self.methods:
+            object.__setattr__(self, "methods", tuple(mix))
+        if mix and set(mix) != set(self.methods):
+            raise SettingError(
+                f"mix is about {', '.join(mix)}, and the methods are "
+                f"{', '.join(self.methods)}; give a weight to each of them"
+            )
+        # In the order of the methods, so that equal requests are equal.
+        ordered = {name: mix[name] for name in self.methods} if mix else {}
+        object.__setattr__(self, "mix", ordered)
+
     def controls(self) -> dict[str, float | Range]:
         """The controls that are requested, by their names in `anojax.Controls`: a value,
         or a range to draw from."""
@@ -107,6 +143,31 @@ class SynthConfig:
             return float(unit.get(name, float)(value))
 
         return {k: plain(k, v) for k, v in requested.items() if v is not None}
+
+
+def parse_mix(text: str) -> dict[str, float]:
+    """``"draem=2,nsa=1"`` -> methods and their weights.
+
+    Raises:
+      SettingError: it is not of that form, or a method stands twice.
+
+    >>> parse_mix("draem=2,nsa=1")
+    {'draem': 2.0, 'nsa': 1.0}
+    """
+    mix = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        try:
+            number = float(weight)
+        except ValueError:
+            raise SettingError(
+                f"mix is '{text}'; write METHOD=WEIGHT,METHOD=WEIGHT, for instance "
+                "draem=2,nsa=1"
+            ) from None
+        if name.strip() in mix:
+            raise SettingError(f"mix is '{text}'; give each method once")
+        mix[name.strip()] = number
+    return mix
 
 
 def from_request(request: Mapping[str, Any]) -> SynthConfig:

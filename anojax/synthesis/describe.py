@@ -11,17 +11,12 @@ def describe(job: Prepared) -> str:
     height, width, channels = data.first.shape
     kind = "gray" if channels == 1 else "color"
     bits = 8 * data.first.dtype.itemsize
-    each = (
-        f"{config.per_image} per image and method"
-        if config.count is None
-        else f"{config.count} per method"
-    )
     out = "own resolution" if config.native else "{} x {}".format(*data.config.shape)
     lines = [
         f"images      {len(plan.images)} in {data.config.input} "
         f"({data.source.layout} layout, category {data.category}; the first is "
         f"{width} x {height}, {kind}, {bits} bits)",
-        f"methods     {', '.join(config.methods)}",
+        f"methods     {_methods_words(job)}",
         f"settings    {_settings_words(job)}",
         f"foreground  {data.foreground}",
         f"region      {data.config.region or 'anywhere'}",
@@ -36,8 +31,27 @@ def describe(job: Prepared) -> str:
             words = _checkpoint_words(job.parameters, config.checkpoint)
             lines.append(f"checkpoint  {words}")
         lines += [f"{name:11} {origin}" for name, origin in job.parameters.weights]
-    lines.append(f"images      {plan.total} ({each}), {out}, seed {config.seed}")
+    lines.append(f"images      {plan.total} ({_each(job)}), {out}, seed {config.seed}")
     return "\n".join(lines)
+
+
+def _each(job: Prepared) -> str:
+    """How many images are made of what."""
+    config, mixed = job.config, bool(job.config.mix)
+    if config.count is not None:
+        return "in all" if mixed else f"{config.count} per method"
+    return f"{config.per_image} per image" + ("" if mixed else " and method")
+
+
+def _methods_words(job: Prepared) -> str:
+    """The methods; where they have weights, how many images each is to make."""
+    if not job.config.mix:
+        return ", ".join(job.config.methods)
+    counts = job.plan.images_of_methods()
+    return "by weight: " + ", ".join(
+        f"{name}={weight:g} ({counts[name]} images)"
+        for name, weight in job.config.weights.items()
+    )
 
 
 def _probes(job: Prepared) -> list[str]:
@@ -79,7 +93,7 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
     return {
         "images made": f"{written} from {len(job.plan.images)} normal images",
         "input": str(job.config.data.absolute().input),
-        "methods": ", ".join(job.config.methods),
+        "methods": _methods_words(job),
         "settings": _settings_words(job),
         "foreground": job.data.foreground,
         **({"depth": job.data.depth} if job.data.depth else {}),

@@ -107,6 +107,7 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         ranges={k: v for k, v in requested.items() if isinstance(v, tuple)},
         per_image=config.per_image,
         count=config.count,
+        weights=tuple(config.weights.values()),
         keep_empty=config.keep_empty,
         label=data.label,
         native=(lambda i: data.reading.image(data.images[i]))

@@ -86,7 +86,7 @@ def preview_run(
 def _spread(plan) -> Iterator:
     """Sixteen jobs of the run: all methods on images spread evenly over all."""
     used = sum(plan.draws_of(i) > 0 for i in range(len(plan.images)))
-    wanted = min(used, -(-EXAMPLES // len(plan.methods)))
+    wanted = min(used, -(-EXAMPLES // plan.each))
     places = {round(i * (used - 1) / max(1, wanted - 1)) for i in range(wanted)}
     chosen = (
         job

@@ -108,9 +108,7 @@ def write_run(
         note(f"output      {folder} ({config.format})")
         facts = {
             "images": job.plan.total,
-            "methods": {
-                s.name: job.plan.total // len(job.methods) for s in job.methods
-            },
+            "methods": job.plan.images_of_methods(),
             "normal_images": len(job.plan.images),
             "output": state_of(run, job.resolved, overwrite),
         }
