@@ -203,7 +203,7 @@ def parse_formats(text: str) -> tuple[str, tuple[str, ...]]:
     layouts = [name for name in names if name in ("mvtec", "tfds")]
     if len(layouts) > 1 or len(set(names)) != len(names):
         raise SettingError(
-            f"--format {text}: give mvtec or tfds once, and coco beside mvtec"
+            f"--format {text}: give mvtec or tfds once, and coco or yolo beside mvtec"
         )
     further = tuple(name for name in names if name not in layouts)
     return (layouts or ["mvtec"])[0], further

@@ -29,8 +29,8 @@ def register(subparsers) -> None:
     add(
         "--format",
         metavar="F[,F]",
-        help="layout of the output: mvtec or tfds; mvtec,coco adds COCO instances "
-        "(default mvtec)",
+        help="layout of the output: mvtec or tfds; mvtec,coco,yolo adds "
+        "COCO instances, and YOLO polygons (default mvtec)",
     )
     add("--strict", action="store_true", help="fail on an image that cannot be used")
     add("--overwrite", action="store_true", help="replace the run in --output")

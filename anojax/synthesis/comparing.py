@@ -93,7 +93,7 @@ class Comparing:
             FINISHED,
             MANIFEST,
             REPORT,
-            *shared_files(job, self.sink),
+            *shared_files(job, folder, self.sink),
         }
 
     def problems(self, only: int | None, devices, batch_size: int) -> list[Finding]:

@@ -12,6 +12,7 @@ from anojax.fields import check_fields, hp
 
 Range = tuple[float, float]
 """From, to: drawn anew for every image."""
+ANNOTATIONS = ("coco", "yolo")
 RANGED = ("severity", "area", "defects", "aspect", "angle_deg")
 
 
@@ -71,7 +72,7 @@ class SynthConfig:
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
     format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
     annotations: tuple[str, ...] = hp(
-        (), "further files about the masks, in MVTec AD layout: coco"
+        (), "further files about the masks, in MVTec AD layout: coco, yolo"
     )
 
     def __post_init__(self):
@@ -83,12 +84,14 @@ class SynthConfig:
                 "it out"
             )
         for name in self.annotations:
-            if name != "coco":
-                raise UnknownName(
-                    f"no format '{name}'{did_you_mean(name, ('coco', 'mvtec', 'tfds'))}"
-                )
+            if name not in ANNOTATIONS:
+                known = (*ANNOTATIONS, "mvtec", "tfds")
+                raise UnknownName(f"no format '{name}'{did_you_mean(name, known)}")
         if self.annotations and self.format != "mvtec":
-            raise SettingError("coco is about the images of mvtec; leave tfds out")
+            names = " and ".join(self.annotations)
+            raise SettingError(
+                f"format {names} goes with the images of mvtec; leave tfds out"
+            )
         for name in RANGED:
             value = getattr(self, name)
             if isinstance(value, tuple) and value[0] > value[1]:

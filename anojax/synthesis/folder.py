@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anojax.config import compare, read_yaml, to_dict
+from anojax.data.coco import coco_file
 from anojax.data.containment import inside
 from anojax.data.files import cannot_write, temporary_name
 from anojax.data.lock import HIDDEN, locked
@@ -22,6 +23,7 @@ from anojax.data.manifest import (
     logged_rows,
 )
 from anojax.data.shard import METADATA, PLACE
+from anojax.data.yolo import data_file
 from anojax.errors import AnojaxError, RunError
 from anojax.synthesis.config import from_request
 
@@ -176,8 +178,12 @@ def own_files(run: Path) -> Iterator[Path]:
         for folder in folders:
             if folder.is_dir() and not folder.is_symlink():
                 for path in folder.iterdir():
-                    if path.name.endswith((".png", ".tmp")) or "record-" in path.name:
+                    name = path.name
+                    if name.endswith((".png", ".tmp")) or "record-" in name:
                         yield path
+                    elif name.endswith(".txt") and folder.parent.name == "labels":
+                        yield path
+        yield from _planned_files(run)
     yield from (run / HIDDEN / BLOCKS).glob("*.jsonl")
     for name in (*(f"{HIDDEN}/{note}" for note in _NOTES), CONFIG):
         yield run / name
@@ -204,16 +210,30 @@ def _names(run: Path) -> Iterator[str]:
             yield from (f"{folder}/{each}" for each in METADATA)
 
 
+def _planned_files(run: Path) -> Iterator[Path]:
+    """The files of further formats that a run may have written before its end."""
+    try:
+        resolved = read_resolved(run)
+        further = resolved["request"]["annotations"]
+        for name, file_of in (("coco", coco_file), ("yolo", data_file)):
+            if name in further:
+                path = inside(run, file_of(resolved["category"]))
+                yield from (path, temporary_name(path))
+    except (AnojaxError, KeyError, TypeError, AttributeError):
+        return  # then only what its log names is known
+
+
 def _planned_folders(run: Path) -> set[Path]:
     """Where a run in MVTec AD layout has its images, by its configuration."""
     try:
         resolved = read_resolved(run)
         category, methods = resolved["category"], resolved["request"]["methods"]
+        further = resolved["request"]["annotations"]
+        kinds = ["test", "ground_truth"]
+        kinds += ["yolo/images", "yolo/labels"] if "yolo" in further else []
         names = [f"{category}/train/good"]
         for method in methods:
-            names += [
-                f"{category}/{kind}/{method}" for kind in ("test", "ground_truth")
-            ]
+            names += [f"{category}/{kind}/{method}" for kind in kinds]
         return {inside(run, name) for name in names}
     except (AnojaxError, KeyError, TypeError):
         return set()  # then only what its log names is known

@@ -27,6 +27,7 @@ from anojax.data.manifest import (
 from anojax.data.pipeline import synthesize as make_images
 from anojax.data.shard import TfdsSink
 from anojax.data.write import MvtecSink, Output, Sink, drain
+from anojax.data.yolo import write_yolo, yolo_files
 from anojax.device_memory import images_at_a_time
 from anojax.environment import start_devices, workers
 from anojax.errors import AnojaxError, RunError, SettingError
@@ -218,11 +219,14 @@ def default_batch(job: Prepared, devices: list) -> int:
     return images_at_a_time(devices, job.data.shape, each)
 
 
-def shared_files(job: Prepared, sink: Sink) -> Iterator[str]:
-    """The files of a run that hold more than one image, beside those of every run."""
+def shared_files(job: Prepared, run: Path, sink: Sink) -> Iterator[str]:
+    """The files of a run that are told by no line of its manifest, beside those of every
+    run: those that hold more than one image, and those of further formats."""
     yield from sink.files()
     if "coco" in job.config.annotations:
         yield coco_file(job.data.category)
+    if "yolo" in job.config.annotations:
+        yield from yolo_files(run, job.data.category)
 
 
 def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str, Any]:
@@ -241,6 +245,8 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
         )
     if "coco" in job.config.annotations:
         write_coco(run, job.data.category, job.config.methods)
+    if "yolo" in job.config.annotations:
+        write_yolo(run, job.data.category, job.config.methods)
     picked = html.samples(run, SHEET_PER_METHOD)
     if picked:
         examples = [html.load_example(run, row) for row in picked]
@@ -265,7 +271,7 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
         MANIFEST,
         *([SHEET] if picked else []),
         REPORT,
-        *shared_files(job, sink),
+        *shared_files(job, run, sink),
     )
     mark_finished(run, facts, named)
     return facts
