@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from anojax.data.fit import FITS
 from anojax.errors import SettingError, UnknownName, did_you_mean
 
 
@@ -69,6 +70,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
         metavar="N|HxW",
         help="what the methods work at: side or height x width (default 256)",
     )
+    add("--fit", metavar="|".join(FITS), help=_help("fit"))
     for name in ("seed", "per_image", "count"):
         add(_flag(name), metavar="N", help=_help(name))
     add("--layout", metavar="NAME", help=_help("layout"))
@@ -146,7 +148,7 @@ def synthesis_config(args: argparse.Namespace, *, need_method: bool = True) -> A
         values |= nest(SynthConfig, file)
     kinds = field_types(SynthConfig) | field_types(DataConfig)
     words = {"input", "textures", "foreground", "region", "layout", "format"}
-    words |= {"checkpoint", "category", "mask_classes", "frames", "mix"}
+    words |= {"checkpoint", "category", "mask_classes", "frames", "mix", "fit"}
     given = {}
     for name in kinds:
         value = getattr(args, name, None)

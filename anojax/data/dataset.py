@@ -19,6 +19,7 @@ from anojax.data.categories import Categories
 from anojax.data.config import DataConfig
 from anojax.data.exemplars import read_exemplars
 from anojax.data.files import Pixels
+from anojax.data.fit import Fitted, fitted
 from anojax.data.folders import Source
 from anojax.data.mask_files import mask_files
 from anojax.data.masks import Classes, parse_classes
@@ -107,6 +108,7 @@ def open_dataset(
     seed: int = 0,
     source: Source | None = None,
     known: Categories | None = None,
+    fit: str = "stretch",
 ) -> Dataset:
     """Find the images of a category and what belongs to them.
 
@@ -115,6 +117,7 @@ def open_dataset(
       seed: of procedural textures.
       source: the category, where it is one of several that were found already.
       known: the categories that a method tells apart, if it does.
+      fit: how images of other proportions come to the size; one of `fit.FITS`.
 
     Raises:
       DataError: a folder is missing or empty, it holds several categories, no image can
@@ -138,13 +141,20 @@ def open_dataset(
         region = mask_files(config.region, images, source.root, "region", classes)
     foreground, decision = _foreground(config, source, how)
 
-    def load(index: int) -> Loaded:
-        path = images[index]
+    def at_size(path: Path) -> tuple[Pixels, Fitted, np.ndarray, np.ndarray | None]:
+        """An image's own pixels, its way to the size, the image there, and where the
+        object is."""
         array = how.image(path)
-        small, where = how.small(path, array, size), None
+        way = fitted(array.shape[:2], size, fit)
+        small = how.small(path, array[way.source], way.filled)
+        object_ = foreground(path, array, small, way)
+        return array, way, way.image(small), object_
+
+    def load(index: int) -> Loaded:
+        path, where = images[index], None
+        array, way, small, object_ = at_size(path)
         if region is not None:
-            where = region.read_at(path, array.shape[:2], size)
-        object_ = foreground(path, array, small)
+            where = region.read_at(path, array.shape[:2], way)
         if where is not None and object_ is not None and not (where & object_).any():
             raise DataError(f"{path}: its region and its foreground do not overlap")
         return Loaded(small, object_, where)
@@ -157,7 +167,7 @@ def open_dataset(
         depth=depth.sentence,
         reading=how,
         load=load,
-        bank=_banks(config, how, images, foreground, seed),
+        bank=_banks(config, how, images, at_size, seed),
         first=_first_usable(config, how, images, load),
         label=label,
     )
@@ -203,23 +213,22 @@ def _foreground(config: DataConfig, source: Source, how: Reading):
         source.paths, config.foreground, root=source.root, reading=how
     )
 
-    def read(path, array, small):
+    def read(path, array, small, way):
         if decision.masks is not None:
-            return decision.masks.read_at(path, array.shape[:2], config.shape)
+            return decision.masks.read_at(path, array.shape[:2], way)
         mask = decision(small)
         if mask is not None and not mask.any():
             raise DataError(
                 f"no object was found in {path}; give masks with "
                 "--foreground DIR, or use --foreground none"
             )
-        return mask
+        # What is beside an image is no place for a defect.
+        return way.inside() if mask is None else way.plane(mask)
 
     return read, decision.sentence
 
 
-def _banks(
-    config, how: Reading, images, foreground, seed
-) -> Callable[[str, int], Bank]:
+def _banks(config, how: Reading, images, at_size, seed) -> Callable[[str, int], Bank]:
     """The banks of textures, normal images and exemplars, each made when needed."""
 
     @cache
@@ -232,7 +241,7 @@ def _banks(
             )
         if need == "exemplar":
             return _exemplar_bank(config, how, channels)
-        return _normal_bank(config.shape, how, images, foreground, channels)
+        return _normal_bank(config.shape, images, at_size, channels)
 
     return bank
 
@@ -260,7 +269,7 @@ def _exemplar_bank(config: DataConfig, how: Reading, channels: int) -> Bank:
     return Bank(exemplars=pairs, labels=found.labels)
 
 
-def _normal_bank(size, how: Reading, paths, foreground, channels: int) -> Bank:
+def _normal_bank(size, paths, at_size, channels: int) -> Bank:
     """Normal images spread evenly over all of them, as many as memory allows."""
     height, width = size
     room = BANK_BYTES // (height * width * (channels + 1))
@@ -268,13 +277,9 @@ def _normal_bank(size, how: Reading, paths, foreground, channels: int) -> Bank:
     picks = np.linspace(0, len(paths) - 1, min(most, len(paths))).round()
 
     def load(index: int) -> Loaded | None:
-        path = paths[index]
         try:
-            array = how.image(path)
-            if array.shape[-1] != channels:
-                return None
-            small = how.small(path, array, size)
-            return Loaded(small, foreground(path, array, small))
+            array, _, small, object_ = at_size(paths[index])
+            return Loaded(small, object_) if array.shape[-1] == channels else None
         except DataError:
             return None  # reported when its own turn comes
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from anojax.data.fit import Fitted
 from anojax.data.folders import find_images
 from anojax.data.masks import Classes, read_mask
 from anojax.data.pairing import Pairs, pair
@@ -43,16 +43,14 @@ class MaskFiles:
         )
 
     def read_at(
-        self, image: Path, shape: tuple[int, int], size: tuple[int, int]
+        self, image: Path, shape: tuple[int, int], fit: Fitted
     ) -> UInt8[np.ndarray, "h w 1"]:
-        """The same at another size, by nearest neighbor.
+        """The same at the size of the work, by nearest neighbor.
 
         Raises:
           DataError: see `read`; or nothing is left at that size.
         """
-        mask = self.read(image, shape)[..., 0] * np.uint8(255)
-        small = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
-        mask = (np.asarray(small) > 0).astype(np.uint8)[..., None]
+        mask, size = fit.mask(self.read(image, shape)), fit.size
         if not mask.any():
             raise DataError(
                 f"{self.kind} mask {self.of(image)} is empty at {size[0]} x {size[1]} "

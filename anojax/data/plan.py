@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from anojax.core import Synthesizer
+from anojax.data.fit import fitted
 from anojax.data.naming import file_name
 from anojax.data.native import to_native
 from anojax.data.visible import RULE, mean_change, written_mask
@@ -114,6 +115,8 @@ class Plan:
     """Of the images' category, for methods that tell categories apart."""
     native: Callable[[int], Pixels] | None = field(default=None, repr=False)
     """Reads the own pixels of image number i; ``None`` keeps the working size."""
+    fit: str = "stretch"
+    """How images come to the working size; see `data.fit`."""
     bits: int = 16
     """Depth of the sensor, for own pixels of 16 bits."""
     mask_rule: str | None = RULE
@@ -251,7 +254,11 @@ class Plan:
         if self.native is None:
             return Final(made.normal, made.image, made.mask)
         own = self.native(made.job.image)
-        image, mask = to_native(own, made.normal, made.image, made.mask, self.bits)
+        way = fitted(own.shape[:2], made.mask.shape[:2], self.fit)
+        small = (one[way.target] for one in (made.normal, made.image, made.mask))
+        part, marked = to_native(own[way.source], *small, self.bits)
+        image, mask = own.copy(), np.zeros((*own.shape[:2], 1), np.uint8)
+        image[way.source], mask[way.source] = part, marked
         return Final(own, image, self.mask(made.job, own, image, mask))
 
     def mask(self, job: Job, normal: Pixels, image: Pixels, mask: Plane) -> Plane:

@@ -7,6 +7,7 @@ from typing import Any
 
 from anojax.config import from_dict, nest
 from anojax.data.config import DataConfig
+from anojax.data.fit import FITS
 from anojax.errors import SettingError, UnknownName, did_you_mean
 from anojax.fields import check_fields, hp
 
@@ -61,6 +62,12 @@ class SynthConfig:
     )
     components: dict[str, str] = dataclasses.field(default_factory=dict)
     """Pretrained networks: a file for each, or ``random``."""
+    fit: str = hp(
+        "stretch",
+        "how images of other proportions come to the size: stretched; padded, edges "
+        "repeated; or cropped in the middle",
+        choices=FITS,
+    )
     native: bool = hp(False, "write at each image's own resolution and bit depth")
     min_contrast: float = hp(
         1.0,
@@ -82,6 +89,11 @@ class SynthConfig:
             raise SettingError(
                 "data.precomputed is for training, and synthesis makes new anomalies; leave "
                 "it out"
+            )
+        if self.fit != "stretch" and self.data.exemplars is not None:
+            raise SettingError(
+                f"real defects (data.exemplars) are stretched to the size, and fit is "
+                f"{self.fit}; leave one of them out"
             )
         for name in self.annotations:
             if name not in ANNOTATIONS:

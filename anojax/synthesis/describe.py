@@ -1,6 +1,7 @@
 """A request in words: for the screen before the work, and for the report after it."""
 
 from anojax.core import settings
+from anojax.data.fit import VISIBLE, distortion
 from anojax.synthesis.learned import Parameters
 from anojax.synthesis.prepare import Prepared
 
@@ -23,7 +24,8 @@ def describe(job: Prepared) -> str:
     ]
     if data.depth:
         lines.append(f"depth       {data.depth}")
-    lines += [f"note        {note}" for note in (*data.source.notes, *_probes(job))]
+    notes = (*data.source.notes, *_distortion(job), *_probes(job))
+    lines += [f"note        {note}" for note in notes]
     if any("texture" in synth.needs for synth in plan.methods):
         lines.append(f"textures    {data.config.textures or 'procedural'}")
     if job.parameters is not None:
@@ -52,6 +54,24 @@ def _methods_words(job: Prepared) -> str:
         f"{name}={weight:g} ({counts[name]} images)"
         for name, weight in job.config.weights.items()
     )
+
+
+def _distortion(job: Prepared) -> list[str]:
+    """A sentence where the working size has other proportions than the images."""
+    size, shape, fit = job.config.data.shape, job.data.first.shape[:2], job.config.fit
+    change = distortion(shape, size)
+    if change < VISIBLE:
+        return []
+    words = {
+        "stretch": f"stretches it by {change:.0%}; --fit pad or --fit crop keeps its "
+        "proportions",
+        "pad": "leaves room beside it, which repeats its edges and gets no defect",
+        "crop": "leaves out what protrudes",
+    }
+    return [
+        f"the first image is {shape[1]} x {shape[0]}, and {size[1]} x {size[0]} "
+        f"{words[fit]}"
+    ]
 
 
 def _probes(job: Prepared) -> list[str]:

@@ -86,7 +86,10 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
             "classes out"
         )
     data = open_dataset(
-        config.data, seed=config.seed, known=None if asking is None else known
+        config.data,
+        seed=config.seed,
+        known=None if asking is None else known,
+        fit=config.fit,
     )
 
     def load(index: int) -> Loaded:
@@ -114,6 +117,7 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         if config.native
         else None,
         min_contrast=config.min_contrast,
+        fit=config.fit,
         bits=data.reading.bits,
     )
     resolved = _resolved(config, methods, data, parameters)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anojax.data.fit import fitted
 from anojax.data.mask_files import mask_files
 from anojax.data.pairing import pair
 from anojax.errors import DataError
@@ -104,12 +105,13 @@ def test_regions_by_folder(fake, tmp_path):
             fake.save(tmp_path / "region" / cam / f"{i}.png", where)
     images = sorted((tmp_path / "in").rglob("*.png"))
     files = mask_files(tmp_path / "region", images, tmp_path / "in", "region")
+    half = fitted((24, 24), (12, 12), "stretch")
     for image in images:
         assert files.of(image).parts[-2:] == image.parts[-2:]
         expected = fake.mask() if image.parent.name == "cam1" else fake.mask()[::-1]
         got = files.read(image, (24, 24))[..., 0]
         np.testing.assert_array_equal(got, expected > 0)
-        assert files.read_at(image, (24, 24), (12, 12)).shape == (12, 12, 1)
+        assert files.read_at(image, (24, 24), half).shape == (12, 12, 1)
     (tmp_path / "region/cam1/0.png").unlink()
     files = mask_files(tmp_path / "region", images, tmp_path / "in", "region")
     with pytest.raises(DataError, match=r"holds no region mask for .*cam1/0\.png; add"):
