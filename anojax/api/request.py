@@ -11,6 +11,7 @@ from anojax import registry
 from anojax.arrays import as_plane
 from anojax.config import from_dict, nest, to_dict
 from anojax.core import Synthesizer, settings
+from anojax.data.boxes import is_box
 from anojax.data.config import DataConfig
 from anojax.data.dataset import Dataset
 from anojax.data.files import atomic_write, encode_png, make_folder
@@ -92,6 +93,8 @@ def _place(what: Any, files: Path, name: str) -> str:
     """A path as it is; arrays as the folder in which they were written."""
     if isinstance(what, str | Path):
         return str(what)
+    if name == "region" and is_box(what):
+        return ",".join(map(str, what))
     if hasattr(what, "ndim"):
         whole = what.ndim == 2 or (what.ndim == 3 and what.shape[-1] in (1, 3))
         if whole and name == "images" and what.ndim == 3:

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from anojax.data.boxes import parse_box
 from anojax.data.layouts import LAYOUTS
 from anojax.errors import SettingError
 from anojax.fields import check_fields, hp
@@ -55,7 +56,9 @@ class DataConfig:
         "auto", "where the object is: auto, none, or a folder of masks"
     )
     region: str | None = hp(
-        None, "where a defect may go: a folder of masks, or one mask for all"
+        None,
+        "where a defect may go: a folder of masks, one mask for all, or left, top, "
+        "right and bottom as fractions of the image, 0.1,0.2,0.9,0.8",
     )
     precomputed: str | None = hp(
         None, "run of 'anojax synth' whose anomalies are used instead of new ones"
@@ -77,6 +80,8 @@ class DataConfig:
             given = self.mask_classes
             given = given if isinstance(given, tuple) else (given,)
             object.__setattr__(self, "mask_classes", ",".join(map(str, given)))
+        if self.region is not None and (box := parse_box(self.region)) is not None:
+            object.__setattr__(self, "region", ",".join(f"{one:g}" for one in box))
         # It names a folder of the output.
         name = self.category
         if name is not None and (name in ("", ".", "..") or {"/", "\\"} & set(name)):
@@ -92,6 +97,8 @@ class DataConfig:
         changes = {}
         for name in PATHS:
             value = getattr(self, name)
+            if name == "region" and value and parse_box(value) is not None:
+                continue
             if value not in (None, "", "auto", "none"):
                 # Links stay: a category is called as the link to it is.
                 changes[name] = os.path.abspath(Path(value).expanduser())

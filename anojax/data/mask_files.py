@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from anojax.data.boxes import FractionBox, box_mask, parse_box
 from anojax.data.fit import Fitted
 from anojax.data.folders import find_images
 from anojax.data.masks import Classes, read_mask
@@ -25,6 +26,8 @@ class MaskFiles:
     pairs: Pairs | None
     """``None``: `where` is one file for all images."""
     classes: Classes | None = None
+    box: FractionBox | None = None
+    """Instead of files: the same part of every image."""
 
     def of(self, image: Path) -> Path:
         """The mask's file.
@@ -38,6 +41,8 @@ class MaskFiles:
 
     def read(self, image: Path, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 1"]:
         """The mask of an image of that shape: 0 or 1; see `masks.read_mask`."""
+        if self.box is not None:
+            return box_mask(self.box, shape)
         return read_mask(
             self.of(image), shape, kind=self.kind, classes=self.classes, image=image
         )
@@ -52,8 +57,9 @@ class MaskFiles:
         """
         mask, size = fit.mask(self.read(image, shape)), fit.size
         if not mask.any():
+            where = f"mask {self.of(image)}" if self.box is None else str(self.where)
             raise DataError(
-                f"{self.kind} mask {self.of(image)} is empty at {size[0]} x {size[1]} "
+                f"{self.kind} {where} is empty at {size[0]} x {size[1]} "
                 "pixels; enlarge what it marks, or work at a larger --size"
             )
         return mask
@@ -69,7 +75,7 @@ def mask_files(
     """Find the masks.
 
     Args:
-      where: a file, or a folder.
+      where: a file, a folder, or four fractions; see `boxes.parse_box`.
       images: that they are for.
       root: what the images' paths are compared below; see `pairing.pair`. By default
         the folder that holds all of them.
@@ -80,6 +86,8 @@ def mask_files(
       DataError: there is no such folder, it is empty, or it is not clear which mask
         belongs to an image.
     """
+    if (box := parse_box(str(where))) is not None:
+        return MaskFiles(kind, Path(where), None, classes, box)
     where = Path(where).expanduser()
     if where.is_file():
         return MaskFiles(kind, where, None, classes)

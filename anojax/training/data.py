@@ -16,6 +16,7 @@ import numpy as np
 from anojax import task as tasks
 from anojax.core import Synthesizer, with_settings
 from anojax.data import categories, exemplars, folders
+from anojax.data.boxes import parse_box
 from anojax.data.categories import Categories
 from anojax.data.dataset import Dataset, open_dataset
 from anojax.data.files import sha256_of
@@ -249,8 +250,10 @@ def _open(
 
 
 def _own_masks(where: str | None, source: folders.Source) -> str | None:
-    """A category's folder of masks; a file, or no folder at all, is for all of them."""
-    if where in (None, "auto", "none") or Path(where).expanduser().is_file():
+    """A category's folder of masks; what is no folder is for all of them."""
+    if where in (None, "auto", "none") or parse_box(where) is not None:
+        return where
+    if Path(where).expanduser().is_file():
         return where
     own = Path(where).expanduser() / source.category
     if not own.is_dir():
