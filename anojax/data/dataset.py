@@ -157,7 +157,7 @@ def open_dataset(
             where = region.read_at(path, array.shape[:2], way)
         if where is not None and object_ is not None and not (where & object_).any():
             raise DataError(f"{path}: its region and its foreground do not overlap")
-        return Loaded(small, object_, where)
+        return Loaded(small, object_, where, array.shape[:2])
 
     return Dataset(
         config=config,

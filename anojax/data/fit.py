@@ -43,6 +43,13 @@ class Fitted:
         """Whether the image fills the working image."""
         return self.filled == self.size
 
+    @property
+    def file_pixels(self) -> tuple[float, float]:
+        """Height and width of a working pixel, in pixels of the file."""
+        rows, columns = self.source
+        height, width = self.filled
+        return (rows.stop - rows.start) / height, (columns.stop - columns.start) / width
+
     def image(self, small: np.ndarray) -> np.ndarray:
         """The target's pixels ``[h, w, C]``, with their edges repeated around them."""
         return small if self.whole else np.pad(small, self._around, mode="edge")

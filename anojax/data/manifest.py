@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from anojax.data.containment import read_regular
 from anojax.data.files import (
@@ -87,17 +86,19 @@ class Row:
     drawn: dict[str, Any] = field(default_factory=dict)
     """What was drawn for this image: controls from their ranges, and what the method
     tells of its own draws (opacity, source and so on)."""
+    area_mm2: float | None = None
+    """Of the mask; absent where no side of a pixel was given, as is the next."""
+    box_mm: list[float] | None = None
+    """As `box`, from the upper left corner of the image as it is written."""
+
+    def values(self) -> dict[str, Any]:
+        """What stands in the line."""
+        values = dataclasses.asdict(self)
+        absent = {n for n in ("area_mm2", "box_mm") if values[n] is None}
+        return {name: value for name, value in values.items() if name not in absent}
 
     def line(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
-
-
-def box(mask: UInt8[np.ndarray, "h w 1"]) -> list[int] | None:
-    """The box around a mask, ``[x0, y0, x1, y1]`` with exclusive ends."""
-    if not mask.any():
-        return None
-    xs, ys = np.flatnonzero(mask[..., 0].any(0)), np.flatnonzero(mask[..., 0].any(1))
-    return [int(v) for v in (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)]
+        return json.dumps(self.values())
 
 
 def contrast(

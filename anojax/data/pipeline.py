@@ -231,6 +231,7 @@ class _Device:
                 image.copy(),
                 mask.copy(),
                 inputs_sha256=inputs,
+                own_shape=item.loaded.own_shape,
                 drawn=_plain(self.plan.drawn(job, item.draw))
                 | _plain({name: values[place] for name, values in told.items()}),
             )

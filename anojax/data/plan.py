@@ -16,6 +16,7 @@ from jaxtyping import UInt8, UInt16
 
 from anojax.core import Synthesizer
 from anojax.data.fit import fitted
+from anojax.data.measure import Physical, physical
 from anojax.data.naming import file_name
 from anojax.data.native import to_native
 from anojax.data.visible import RULE, mean_change, written_mask
@@ -42,6 +43,8 @@ class Loaded:
     image: UInt8[np.ndarray, "h w c"]
     foreground: Plane | None = None
     region: Plane | None = None
+    own_shape: tuple[int, int] | None = None
+    """Height and width of the file, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Made:
     reason: str | None = None
     inputs_sha256: dict[str, str] = field(default_factory=dict)
     """Of the files that it was made from, by their paths."""
+    own_shape: tuple[int, int] | None = None
+    """Height and width of the normal image's file, where it is known."""
     drawn: dict[str, Any] = field(default_factory=dict)
     """What was drawn for it: controls from their ranges, and what the method tells."""
 
@@ -117,6 +122,8 @@ class Plan:
     """Reads the own pixels of image number i; ``None`` keeps the working size."""
     fit: str = "stretch"
     """How images come to the working size; see `data.fit`."""
+    mm_per_pixel: float | None = None
+    """Side of a pixel of the files, for areas and boxes in mm."""
     bits: int = 16
     """Depth of the sensor, for own pixels of 16 bits."""
     mask_rule: str | None = RULE
@@ -260,6 +267,23 @@ class Plan:
         image, mask = own.copy(), np.zeros((*own.shape[:2], 1), np.uint8)
         image[way.source], mask[way.source] = part, marked
         return Final(own, image, self.mask(made.job, own, image, mask))
+
+    def in_mm(self, made: "Made", mask: Plane) -> Physical:
+        """Area and box of a mask as it is written, in mm; nothing where the side of a
+        pixel is not given.
+
+        A pixel of the working size stands for more of the file, or less, and where an
+        image was stretched not for the same in both directions.
+        """
+        if self.mm_per_pixel is None or made.own_shape is None:
+            return Physical(None, None)
+        sides = (1.0, 1.0)
+        if self.native is None:
+            way = fitted(made.own_shape, (mask.shape[0], mask.shape[1]), self.fit)
+            sides = way.file_pixels
+        return physical(
+            mask, sides[0] * self.mm_per_pixel, sides[1] * self.mm_per_pixel
+        )
 
     def mask(self, job: Job, normal: Pixels, image: Pixels, mask: Plane) -> Plane:
         """The mask of an image, by the plan's rule; empty where nothing changed."""

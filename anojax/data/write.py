@@ -22,7 +22,8 @@ from anojax.data.files import (
     sha256,
     sha256_of,
 )
-from anojax.data.manifest import Row, box, contrast, left_out_line
+from anojax.data.manifest import Row, contrast, left_out_line
+from anojax.data.measure import box
 from anojax.data.plan import Final, Job, Made, Plan
 from anojax.data.timings import timed_as
 
@@ -78,6 +79,7 @@ class Output:
             mask_sha256=None if pngs.mask is None else sha256(pngs.mask),
             inputs_sha256=made.inputs_sha256,
             drawn=made.drawn,
+            **plan.in_mm(made, final.mask)._asdict(),
         )
 
     def left_out(self, made: Made) -> str:

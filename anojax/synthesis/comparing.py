@@ -260,7 +260,7 @@ class Comparing:
         self.compared += row is not None
         if checked.damaged:
             self.damaged.add(checked.job.index)
-        planned = None if row is None else dataclasses.asdict(row)
+        planned = None if row is None else row.values()
         if planned is not None:
             self._known |= {file_of(n) for n in self._files(planned)}
         elif checked.encoded.normal_sha256 is not None:

@@ -68,6 +68,13 @@ class SynthConfig:
         "repeated; or cropped in the middle",
         choices=FITS,
     )
+    mm_per_pixel: float | None = hp(
+        None,
+        "side of a pixel of the files in mm, for areas and boxes in mm beside those in "
+        "pixels",
+        low=1e-9,
+        high=1e6,
+    )
     native: bool = hp(False, "write at each image's own resolution and bit depth")
     min_contrast: float = hp(
         1.0,

@@ -1,5 +1,9 @@
 """A request in words: for the screen before the work, and for the report after it."""
 
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
 from anojax.core import settings
 from anojax.data.fit import VISIBLE, distortion
 from anojax.synthesis.learned import Parameters
@@ -104,8 +108,33 @@ def _checkpoint_words(parameters: Parameters, folder: str) -> str:
     return f"{folder} ({parameters.method}, step {parameters.step})"
 
 
-def summary_facts(job: Prepared, written: int) -> dict[str, str]:
-    """Short lines for the top of the report."""
+def measured(job: Prepared, rows: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Extents in mm in words, from the lines of the manifest; nothing where no side of
+    a pixel was given."""
+    if job.config.mm_per_pixel is None:
+        return {}
+    areas, sides = [], []
+    for row in rows:
+        if row.get("box_mm") is not None:
+            x0, y0, x1, y1 = row["box_mm"]
+            areas.append(row["area_mm2"])
+            sides.append(max(x1 - x0, y1 - y0))
+    facts = {"scale": f"{job.config.mm_per_pixel:g} mm per pixel of the files"}
+    if areas:
+        facts["areas"] = _span(areas, "mm\u00b2")
+        facts["longest sides of boxes"] = _span(sides, "mm")
+    return facts
+
+
+def _span(values: Sequence[float], unit: str) -> str:
+    low, middle, high = min(values), median(values), max(values)
+    return f"{low:.3g} to {high:.3g} {unit}, median {middle:.3g}"
+
+
+def summary_facts(
+    job: Prepared, written: int, lengths: dict[str, str]
+) -> dict[str, str]:
+    """Short lines for the top of the report; `lengths` are those of `measured`."""
     learned = {}
     if job.parameters is not None and job.parameters.where is not None:
         folder = job.resolved["request"]["checkpoint"]
@@ -118,6 +147,7 @@ def summary_facts(job: Prepared, written: int) -> dict[str, str]:
         "foreground": job.data.foreground,
         **({"depth": job.data.depth} if job.data.depth else {}),
         **({"left out": "; ".join(notes)} if (notes := job.data.source.notes) else {}),
+        **lengths,
         "seed": str(job.config.seed),
         **learned,
         **({"probes": "; ".join(words)} if (words := _probes(job)) else {}),

@@ -118,6 +118,7 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         else None,
         min_contrast=config.min_contrast,
         fit=config.fit,
+        mm_per_pixel=config.mm_per_pixel,
         bits=data.reading.bits,
     )
     resolved = _resolved(config, methods, data, parameters)

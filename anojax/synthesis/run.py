@@ -22,6 +22,7 @@ from anojax.data.manifest import (
     SHEET,
     Progress,
     mark_finished,
+    read_rows,
     tidy,
 )
 from anojax.data.pipeline import synthesize as make_images
@@ -34,7 +35,7 @@ from anojax.errors import AnojaxError, RunError, SettingError
 from anojax.progress import bar
 from anojax.report import html, sheet
 from anojax.synthesis.config import SynthConfig
-from anojax.synthesis.describe import describe, summary_facts
+from anojax.synthesis.describe import describe, measured, summary_facts
 from anojax.synthesis.folder import (
     beside,
     check_apart,
@@ -254,7 +255,7 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
     tallies = html.write_report(
         run,
         title=f"anojax: {job.data.category}",
-        facts=summary_facts(job, written),
+        facts=summary_facts(job, written, measured(job, read_rows(run))),
         config_text=(run / CONFIG).read_text(encoding="utf-8"),
         left_out=left_out,
     )

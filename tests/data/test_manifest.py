@@ -11,13 +11,13 @@ from anojax.data.manifest import (
     MANIFEST,
     Progress,
     Row,
-    box,
     contrast,
     finished,
     left_out_line,
     mark_finished,
     read_rows,
 )
+from anojax.data.measure import box
 from anojax.errors import RunError
 
 
