@@ -57,7 +57,8 @@ def make_task(
                 f"task.{name} is set by '{_ELSEWHERE[name]}' of the configuration"
             )
         if name not in kinds:
-            raise UnknownName(f"unknown key 'task.{name}'{did_you_mean(name, kinds)}")
+            hint = did_you_mean(name, kinds, "task")
+            raise UnknownName(f"unknown key 'task.{name}'{hint}")
         if dataclasses.is_dataclass(kinds[name]):
             made[name] = _changed(defaults[name], value, f"task.{name}")
         else:

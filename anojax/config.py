@@ -59,17 +59,30 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     for key, value in values.items():
         path = f"{where}.{key}" if where else str(key)
         if key not in fields:
-            raise UnknownName(f"unknown key '{path}'{did_you_mean(key, fields)}")
+            hint = did_you_mean(key, fields, where)
+            raise UnknownName(f"unknown key '{path}'{hint}")
         if dataclasses.is_dataclass(kinds[key]):
             made[key] = from_dict(kinds[key], value, where=path)
             continue
         made[key] = _tuples(value)
+        if typing.get_origin(kinds[key]) is dict:
+            _check_block(path, value, kinds[key])
         if "help" in fields[key].metadata:
             check_setting(where or "configuration", fields[key], made[key], kinds[key])
     absent = [n for n, f in fields.items() if n not in made and _required(f)]
     if absent:
         raise SettingError(f"{where or 'the configuration'} lacks {', '.join(absent)}")
     return cls(**made)
+
+
+def _check_block(path: str, value: Any, kind: Any) -> None:
+    """Raise unless a value is a block, of words where the field's type says so."""
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{path} is {value!r}; expected key: value")
+    if typing.get_args(kind)[1] is str:
+        for name, word in value.items():
+            if not isinstance(word, str):
+                raise SettingError(f"{path}.{name} is {word!r}; expected a word")
 
 
 def nest(cls: type, flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,10 +40,20 @@ class CheckpointError(AnojaxError):
     """A checkpoint that is missing, damaged or made for something else."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"``, or a list of what exists when nothing is near."""
+def did_you_mean(name: str, known: Iterable[str], where: str = "") -> str:
+    """``"; did you mean 'x'?"``, or a list of what exists when nothing is near.
+
+    Args:
+      name: as it was given.
+      known: the names that exist.
+      where: block of a configuration that they are in; the name is given with it.
+
+    >>> did_you_mean("inptu", ["input", "size"], "data")
+    "; did you mean 'data.input'?"
+    """
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        prefix = f"{where}." if where else ""
+        return f"; did you mean '{prefix}{near[0]}'?"
     return f"; known: {', '.join(known)}" if known else ""

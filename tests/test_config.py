@@ -42,7 +42,7 @@ def test_dotted_overrides():
     ("values", "message"),
     [
         ({"nmae": "y"}, "unknown key 'nmae'; did you mean 'name'"),
-        ({"inner": {"rat": 1.0}}, "unknown key 'inner.rat'; did you mean 'rate'"),
+        ({"inner": {"rat": 1.0}}, "unknown key 'inner.rat'; did you mean 'inner.rate'"),
     ],
 )
 def test_unknown_keys_name_the_nearest(values, message):

@@ -13,6 +13,7 @@ from anojax.jax_settings import PROGRAM, REQUIRED
 COMMANDS = (
     "list",
     "show",
+    "show-run",
     "doctor",
     "env",
     "synth",

@@ -89,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
         check_folder(folder, session.resolved)
     note(session.words(folder))
     if args.dry_run:
-        note(f"one update  {session.cost()}")
+        if args.json and first:
+            about = {"state": "planned", "run": str(folder)}
+            print(json.dumps(about | session.facts(), indent=1))
+        else:
+            note(f"one update  {session.cost()}")
         return 0
     quiet = args.quiet or args.json or not first
     outcome = train_run(session, folder, quiet=quiet, note=note)

@@ -97,7 +97,7 @@ def foregrounds(
             + (reasons[0] if reasons else "there are none")
         )
     hits = sum(found.plain_background for found in seen)
-    count = f"{hits} of {len(seen)} images looked at"
+    count = f"{hits or 'none'} of {len(seen)} images looked at"
     if hits >= NEARLY_ALL * len(seen):
         area = np.mean([found.mask.mean() for found in seen])
         return Foregrounds(
@@ -107,7 +107,7 @@ def foregrounds(
         )
     return Foregrounds(
         "texture",
-        f"texture (an object on a plain background in only {count}): defects may go "
+        f"texture (an object on a plain background in {count}): defects may go "
         "anywhere (--foreground DIR for masks of your own)",
     )
 

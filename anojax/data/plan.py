@@ -1,13 +1,10 @@
 """What a run makes: its jobs, and the rules by which a result becomes files."""
 
 import hashlib
-import math
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +14,7 @@ from jaxtyping import UInt8, UInt16
 from anojax.core import Synthesizer
 from anojax.data.fit import fitted
 from anojax.data.measure import Physical, physical
+from anojax.data.mix import Mix
 from anojax.data.naming import file_name
 from anojax.data.native import to_native
 from anojax.data.visible import RULE, mean_change, written_mask
@@ -27,9 +25,6 @@ Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 
 DRAWS = 20
 """Attempts before an image is given up as empty."""
-
-GOLDEN = 0x9E3779B97F4A7C15
-"""The golden ratio's fraction, in 64 bits."""
 
 FAINT = 8.0
 """Changes below this many gray levels at the working size may be lost when a defect is
@@ -141,30 +136,20 @@ class Plan:
     def method_of(self, index: int) -> int:
         """The place of the method that makes an image, where methods have weights.
 
-        Multiples of the golden ratio fill [0, 1) evenly from any beginning on, so that
-        every stretch of the images is divided nearly by the weights. Whole numbers of
-        64 bits: the same on every machine, and in any order of the work.
+        See `data.mix`: the same on every machine, and in any order of the work.
         """
-        share = ((self._mix_start + index * GOLDEN) & (2**64 - 1)) / 2**64
-        return min(bisect_right(self._mix_ends, share), len(self.methods) - 1)
+        return self._mix.place(index)
 
     @cached_property
-    def _mix_start(self) -> int:
-        found = hashlib.sha256(f"{self.seed} mix".encode()).digest()[:8]
-        return int.from_bytes(found, "big")
-
-    @cached_property
-    def _mix_ends(self) -> tuple[float, ...]:
-        whole = math.fsum(self.weights)
-        return tuple(end / whole for end in accumulate(self.weights))
+    def _mix(self) -> Mix:
+        return Mix(self.seed, self.weights)
 
     def images_of_methods(self) -> dict[str, int]:
         """How many images each method is to make."""
         names = [synth.name for synth in self.methods]
         if not self.weights:
             return dict.fromkeys(names, self.total // len(names))
-        found = Counter(map(self.method_of, range(self.total)))
-        return {name: found[place] for place, name in enumerate(names)}
+        return dict(zip(names, self._mix.counts(self.total), strict=True))
 
     @property
     def draws_per_image(self) -> int:

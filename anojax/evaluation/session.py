@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from anojax.config import to_dict
 from anojax.data.exemplars import digest
 from anojax.data.files import make_folder
 from anojax.data.layouts import GOOD, TestImage
@@ -23,6 +24,7 @@ from anojax.evaluation.scoring import BATCH, Scored, in_parts, scored
 from anojax.progress import bar
 from anojax.report import detection as report
 from anojax.report.detection import Sample
+from anojax.report.places import Places
 from anojax.training.trained import Trained, load_trained, seen
 
 SHOWN = ("lowest", "middle", "highest")
@@ -128,7 +130,12 @@ def evaluate_run(
     result = dataclasses.replace(result, notes=(about, *test.notes, *result.notes))
     files = {}
     if output is not None:
-        files = {path.name: path for path in report.write(result, samples, output)}
+        places = Places(
+            {"run": str(trained.folder), "config": to_dict(trained.config)}
+            | ({} if isinstance(input, TestSet) else {"input": str(input)})
+        )
+        written = report.write(result, samples, output, places)
+        files = {path.name: path for path in written}
     return Evaluation(trained.task.name, test.shape, result, files, samples)
 
 

@@ -14,6 +14,7 @@ from anojax.errors import DataError
 from anojax.evaluation.detection import MEASURES, Result
 from anojax.report import curves
 from anojax.report.pages import data_url, render
+from anojax.report.places import Places
 from anojax.report.sheet import as_bytes
 
 INK = "#1b1f24"
@@ -43,11 +44,22 @@ class Sample:
     """Anomaly map ``[H, W]``."""
 
 
-def write(result: Result, samples: Iterable[Sample], folder: Path | str) -> list[Path]:
+def write(
+    result: Result,
+    samples: Iterable[Sample],
+    folder: Path | str,
+    places: Places | None = None,
+) -> list[Path]:
     """Write ``scores.json``, ``curves.csv``, ``sheet.png`` and ``report.html``.
 
     With matplotlib also ``curves.png``. Without samples or curves there is no file of
     them. The folder is made if need be.
+
+    Args:
+      result: of `evaluation.detection.evaluate`.
+      samples: images of the sheet.
+      folder: of the files.
+      places: what the page, which may be handed on, names without the folders above.
 
     Returns:
       The files.
@@ -67,7 +79,7 @@ def write(result: Result, samples: Iterable[Sample], folder: Path | str) -> list
         files["sheet.png"] = as_bytes(draw_sheet(samples))
     names = [line.title for line in lines]
     drawings = files.get("curves.png"), files.get("sheet.png")
-    files["report.html"] = page(result, names, *drawings).encode()
+    files["report.html"] = page(result, names, *drawings, places).encode()
     for name, content in files.items():
         atomic_write(folder / name, content)
     return [folder / name for name in files]
@@ -99,8 +111,7 @@ def draw_sheet(samples: Sequence[Sample], *, tile_px: int = 200) -> Image.Image:
         image = _rgb(sample.image)
         tiles = (image, _outlined(image, sample.mask), heat(sample.map, low, high))
         for j, tile in enumerate(tiles):
-            tile = Image.fromarray(tile)
-            tile.thumbnail((tile_px, tile_px))
+            tile = _fitted(Image.fromarray(tile), tile_px)
             sheet.paste(tile, (gap + j * (tile_px + gap), row * i + label))
     return sheet
 
@@ -116,6 +127,15 @@ def heat(
     return np.stack(channels, -1).round().astype(np.uint8)
 
 
+def _fitted(image: Image.Image, side: int) -> Image.Image:
+    """An image with its longest side `side` pixels long: a small one in plain squares,
+    for its pixels are what was scored."""
+    scale = side / max(image.size)
+    width, height = (max(1, round(n * scale)) for n in image.size)
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    return image.resize((width, height), how)
+
+
 def _rgb(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         image = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
@@ -129,7 +149,11 @@ def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def page(
-    result: Result, lines: Sequence[str], drawn: bytes | None, sheet: bytes | None
+    result: Result,
+    lines: Sequence[str],
+    drawn: bytes | None,
+    sheet: bytes | None,
+    places: Places | None = None,
 ) -> str:
     """The report as one HTML page with everything inside.
 
@@ -138,7 +162,9 @@ def page(
       lines: names of the curves, whose points lie beside the page in ``curves.csv``.
       drawn: the curves as PNG.
       sheet: the images as PNG.
+      places: what is named without the folders above.
     """
+    places = places or Places({})
     rows = [
         (
             row.name,
@@ -154,7 +180,7 @@ def page(
         head=("", "normal", "anomalous", *MEASURES.values()),
         rows=rows,
         fpr_limit=result.fpr_limit,
-        notes=result.notes,
+        notes=[places.shorten(note) for note in result.notes],
         curves=lines,
         drawn=data_url(drawn) if drawn else None,
         sheet=data_url(sheet) if sheet else None,

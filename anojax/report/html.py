@@ -1,44 +1,26 @@
 """One HTML file that tells what a run holds; nothing in it is fetched from elsewhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anojax.config import to_yaml
 from anojax.data.files import atomic_write
 from anojax.data.manifest import REPORT, read_rows
-from anojax.data.readback import example
+from anojax.data.readback import example, file_of, in_shard
+from anojax.data.tally import Tally, tally
 from anojax.report.pages import data_url, render
-from anojax.report.sheet import ROWS, Example, views
+from anojax.report.places import Places
+from anojax.report.sheet import Example, views
 
 PER_METHOD = 12
+VIEWS = ("normal", "anomalous", "outlined", "difference")
+SIDE = 320
+"""Longest side of an image in the page, in pixels."""
 BINS = 24
 MOST_CENTERS = 400
-
-
-@dataclass
-class Tally:
-    """What the manifest says about one method."""
-
-    area: list[float] = field(default_factory=list)
-    contrast: list[float] = field(default_factory=list)
-    center: list[tuple[float, float]] = field(default_factory=list)
-    images: int = 0
-    empty: int = 0
-    redrawn: int = 0
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.images += 1
-        self.redrawn += row["draw"] > 0
-        if not row["anomalous"]:
-            self.empty += 1
-            return
-        self.area.append(row["area"])
-        self.contrast.append(row["contrast"])
-        (height, width), (x0, y0, x1, y1) = row["size"], row["box"]
-        self.center.append(((x0 + x1) / 2 / width, (y0 + y1) / 2 / height))
 
 
 def write_report(
@@ -46,7 +28,7 @@ def write_report(
     *,
     title: str,
     facts: dict[str, str],
-    config_text: str,
+    config: dict[str, Any],
     left_out: Sequence[dict[str, Any]],
 ) -> dict[str, Tally]:
     """Write `report.html` into a run whose manifest is written.
@@ -55,32 +37,25 @@ def write_report(
       run: folder of the run.
       title: heading.
       facts: short lines for the top.
-      config_text: the resolved configuration.
+      config: the resolved configuration. The page shows what it names by absolute
+        paths without the folders above.
       left_out: images that were not made: source, method, reason.
 
     Returns:
       What was counted, by method.
     """
-    tallies = tally(run)
+    tallies, places = tally(run), Places(config)
     page = render(
         "run.html",
         title=title,
-        facts=list(facts.items()),
-        left_out=_grouped(left_out),
+        facts=[(name, places.shorten(words)) for name, words in facts.items()],
+        left_out=_grouped(left_out, places),
         methods=[_distributions(*each) for each in tallies.items()],
         per_method=PER_METHOD,
         figures=[_figure(run, row) for row in samples(run, PER_METHOD)],
-        config=config_text,
+        config=to_yaml(places.shorten_all(config)),
     )
     atomic_write(run / REPORT, page)
-    return tallies
-
-
-def tally(run: Path) -> dict[str, Tally]:
-    """Counts and distributions by method, from the manifest."""
-    tallies: dict[str, Tally] = {}
-    for row in read_rows(run):
-        tallies.setdefault(row["method"], Tally()).add(row)
     return tallies
 
 
@@ -109,15 +84,33 @@ def load_example(run: Path, row: dict[str, Any]) -> Example:
 
 
 def _figure(run: Path, row: dict[str, Any]) -> dict[str, Any]:
-    images = map(data_url, views(load_example(run, row), 192))
+    shown = load_example(run, row)
+    source = Path(row["source"]).name
+    of = f"of {source} by {row['method']}, example {row['example_id']}"
+    images = map(data_url, views(shown, SIDE))
+    change = np.abs(shown.image.astype(np.int32) - shown.normal.astype(np.int32))
     return {
         "method": row["method"],
-        "source": Path(row["source"]).name,
+        "source": source,
         "number": row["example_id"],
         "area": row["area"],
         "contrast": row["contrast"],
-        "views": list(zip(ROWS, images, strict=True)),
+        "levels": int(change.max()),
+        "range": int(np.iinfo(shown.image.dtype).max),
+        "views": [
+            (name, f"{name} {of}", image)
+            for name, image in zip(VIEWS, images, strict=True)
+        ],
+        "files": _files(row),
     }
+
+
+def _files(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What they are, and where they lie in the run; a shard stands for its records."""
+    if in_shard(row["image"]):
+        return [("shard", file_of(row["image"]))]
+    names = ("normal", "image", "mask")
+    return [(name, row[name]) for name in names if row[name] is not None]
 
 
 def _distributions(method: str, tally: Tally) -> dict[str, Any]:
@@ -140,11 +133,15 @@ def _bars(values: Sequence[float], *, log: bool) -> dict[str, Any] | None:
     return {"heights": heights, "low": low, "high": high, "median": np.median(values)}
 
 
-def _grouped(left_out: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _grouped(
+    left_out: Sequence[dict[str, Any]], places: Places
+) -> list[dict[str, Any]]:
     """One entry for each image and reason, with all its methods."""
     methods: dict[tuple[str, str], list[str]] = {}
     for entry in left_out:
-        key = entry["source"], entry["reason"]
+        source = Path(entry["source"])
+        reason = entry["reason"].replace(str(source), source.name)
+        key = places.shorten_file(source), places.shorten(reason)
         methods.setdefault(key, []).append(entry["method"])
     return [
         {

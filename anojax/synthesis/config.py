@@ -16,6 +16,9 @@ Range = tuple[float, float]
 ANNOTATIONS = ("coco", "yolo")
 RANGED = ("severity", "area", "defects", "aspect", "angle_deg")
 
+REQUESTED = {"count": "defects", "angle": "angle_deg"}
+"""Controls whose names in a request are others than in `anojax.Controls`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SynthConfig:

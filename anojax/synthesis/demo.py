@@ -1,5 +1,6 @@
 """Every method on procedural products: nothing to download, something to look at."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,16 @@ def make_demo(
         raise SettingError(
             f"demo: --images {images} and --size {size} must be at least 1 and 32"
         )
+    started = time.perf_counter()
     start_devices()
     products, methods = output / "products", registry.untrained()
     note(f"drawing {len(PRODUCTS)} products, {images} of each, {size} x {size}")
     samples.write_samples(products, PRODUCTS, images, size, seed)
+    total = len(PRODUCTS) * len(methods) * images
+    note(
+        f"then {total} images by {len(methods)} methods; most of the time goes into "
+        "compiling them, once each: later runs find them in the compilation cache"
+    )
     # What is shown is what one may take for a defect.
     defects = [m for m in methods if registry.get(m).card.purpose == "defect"]
     shown = {method: [] for method in defects}
@@ -77,6 +84,7 @@ def make_demo(
                 raise RunError(f"demo: {method} made nothing of {product}")
             shown[method].append(html.load_example(run, max(made, key=_visible)))
     sheet.save(sheet.gallery(shown, PRODUCTS), output / "gallery.jpg")
+    note(f"took {time.perf_counter() - started:.0f} s")
     return Demo(output / "gallery.jpg", tuple(reports))
 
 

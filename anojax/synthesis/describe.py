@@ -6,6 +6,7 @@ from typing import Any
 
 from anojax.core import settings
 from anojax.data.fit import VISIBLE, distortion
+from anojax.synthesis.config import RANGED
 from anojax.synthesis.learned import Parameters
 from anojax.synthesis.prepare import Prepared
 
@@ -98,7 +99,9 @@ def _settings_words(job: Prepared) -> str:
         for name, value in settings(synth).items()
         if value != getattr(type(synth)(), name)
     ]
-    for name, value in job.config.controls().items():
+    for name in RANGED:
+        if (value := getattr(job.config, name)) is None:
+            continue
         ends = value if isinstance(value, tuple) else (value,)
         chosen.append(f"{name} {':'.join(f'{end:g}' for end in ends)}")
     return ", ".join(chosen) or "the methods' own"

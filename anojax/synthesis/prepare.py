@@ -12,8 +12,8 @@ from anojax.data.dataset import Dataset, open_dataset
 from anojax.data.plan import Loaded, Plan
 from anojax.data.visible import RULE
 from anojax.environment import versions
-from anojax.errors import DataError, SettingError
-from anojax.synthesis.config import SynthConfig
+from anojax.errors import DataError, SettingError, UnsupportedControl
+from anojax.synthesis.config import REQUESTED, SynthConfig
 from anojax.synthesis.learned import Parameters, check_channels, with_parameters
 from anojax.types import Controls, Exemplar, Inputs
 
@@ -150,7 +150,7 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
     for name in config.methods:
         synth = make_synthesizer(name, config.settings.get(name, {}))
         synth.check_shown()
-        synth.check(given)
+        _check_controls(synth, given)
         if config.native and synth.card.level == "full_image":
             raise SettingError(
                 f"{name} makes whole images at the working size, which have no own "
@@ -164,6 +164,17 @@ def make_methods(config: SynthConfig) -> tuple[Synthesizer, ...]:
             "real defect; leave it out"
         )
     return tuple(methods)
+
+
+def _check_controls(synth: Synthesizer, given: Inputs) -> None:
+    """As `Synthesizer.check`, naming a control as the request does."""
+    try:
+        synth.check(given)
+    except UnsupportedControl as error:
+        sentence = str(error)
+        for control, name in REQUESTED.items():
+            sentence = sentence.replace(f"over '{control}'", f"over '{name}'")
+        raise UnsupportedControl(sentence) from None
 
 
 def _resolved(

@@ -42,7 +42,7 @@ def preview_run(
     devices: int | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Preview:
-    """Make 16 of the images that a run would make, and show them on one sheet.
+    """Make 16 of the images that a run would make (all, of a smaller run), and show them on one sheet.
 
     Args:
       config: of the run.
@@ -58,13 +58,14 @@ def preview_run(
         raise DataError(f"--output {output}: name an image that ends in .png or .jpg")
     job = prepare(*load_parameters(config, devices))
     note(describe(job))
-    note(f"output      {output} ({EXAMPLES} of these images)")
+    jobs = list(_spread(job.plan))
+    note(f"output      {output} ({len(jobs)} of these images)")
     found = start_devices(devices)
     methods = [synth.name for synth in job.plan.methods]
     made = sorted(
         make_images(
             job.plan,
-            _spread(job.plan),
+            jobs,
             batch_size=batch_size or -(-EXAMPLES // len(methods)),
             devices=found,
         ),
@@ -84,7 +85,7 @@ def preview_run(
 
 
 def _spread(plan) -> Iterator:
-    """Sixteen jobs of the run: all methods on images spread evenly over all."""
+    """At most sixteen jobs of the run: all methods on images spread evenly over all."""
     used = sum(plan.draws_of(i) > 0 for i in range(len(plan.images)))
     wanted = min(used, -(-EXAMPLES // plan.each))
     places = {round(i * (used - 1) / max(1, wanted - 1)) for i in range(wanted)}

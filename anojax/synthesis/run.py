@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from anojax.config import compare, to_yaml
+from anojax.config import compare, read_yaml, to_yaml
 from anojax.data.coco import coco_file, write_coco
 from anojax.data.files import atomic_write, make_folder
 from anojax.data.lock import locked
@@ -256,7 +256,7 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
         run,
         title=f"anojax: {job.data.category}",
         facts=summary_facts(job, written, measured(job, read_rows(run))),
-        config_text=(run / CONFIG).read_text(encoding="utf-8"),
+        config=read_yaml(run / CONFIG),
         left_out=left_out,
     )
     facts = {

@@ -367,9 +367,11 @@ def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     if not shown:
         yield lambda step: None
         return
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from anojax.progress import Remaining
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn()) as bar:
+    with Progress(*columns, Remaining()) as bar:
         task = bar.add_task("train", total=total)
         yield lambda step: bar.update(task, completed=step)

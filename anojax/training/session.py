@@ -23,6 +23,7 @@ from anojax.training.checkpoint import Keep
 from anojax.training.components import Given, read_components
 from anojax.training.config import HARMLESS, TrainConfig, from_request
 from anojax.training.data import TrainingData, check_fits, read_data
+from anojax.training.flops import Cost
 from anojax.training.loop import Outcome, Timetable, Watch
 from anojax.training.parallel import Strategy
 from anojax.training.run import detection_scores, one_update, train
@@ -62,17 +63,31 @@ class Session:
         )
         return "\n".join(lines)
 
-    def cost(self) -> str:
+    def cost(self) -> Cost:
         """What one update takes; nothing is compiled."""
-        return str(
-            one_update(
-                self.task,
-                self.data.source,
-                self.config.batch_size,
-                self.strategy,
-                self.data.bank,
-            )
+        return one_update(
+            self.task,
+            self.data.source,
+            self.config.batch_size,
+            self.strategy,
+            self.data.bank,
         )
+
+    def facts(self) -> dict[str, Any]:
+        """The plan in numbers, with what one update takes."""
+        cost = self.cost()
+        return {
+            "method": self.config.method,
+            "stage": self.task.stage,
+            "images": len(self.data.source),
+            "steps": self.timetable.steps,
+            "batch_size": self.config.batch_size,
+            "seed": self.config.seed,
+            "shares_of_a_batch": self.strategy.shares,
+            "components": {n: one.origin for n, one in self.components.items()},
+            "flops_per_update": cost.flops,
+            "parameters": cost.parameters,
+        }
 
 
 def open_session(

@@ -106,7 +106,7 @@ def test_settings_and_synthesizers(images):
         ({"severity": 2.0}, SettingError, "severity is 2.0; it must be at most 1"),
         ({"settings": {"jiter": 1}}, UnknownName, "did you mean 'jitter'"),
         ({"overwrite": True}, SettingError, "about a run; give output"),
-        ({"defects": 3}, AnojaxError, "has no control over 'count'"),
+        ({"defects": 3}, AnojaxError, "has no control over 'defects'"),
     ],
 )
 def test_mistakes_are_one_sentence(folder, options, error, says):

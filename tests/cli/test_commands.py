@@ -100,6 +100,8 @@ def test_preview_shows_the_images_of_the_run(anojax, anojax_json, parts, tmp_pat
         assert sheet.width > 7 * 144
     facts = anojax_json("preview", *arguments, "--output", tmp_path / "s.jpg")
     assert facts["examples"] == 14
+    # Of seven images there are no sixteen.
+    assert "s.png (14 of these images)" in out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["parts", "s.jpg", "s.png"]
 
 
@@ -209,3 +211,79 @@ def test_verify_refuses_what_is_no_finished_run(anojax, run_folder, tmp_path):
 def test_verify_refuses_a_row_that_is_not_there(anojax, run_folder):
     code, _, err = anojax("verify", run_folder, "--row", 8)
     assert code == 2 and "1 to 7" in err
+
+
+def test_show_run_counts_what_the_manifest_says(anojax, anojax_json, synth, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = synth("--set", "empty=0.4", "--per-image", 2, method="spot,weave")
+    assert code == 0, err
+    rows = [json.loads(row) for row in (run / "manifest.jsonl").open()]
+    found = anojax_json("show-run", run)
+    assert list(found["methods"]) == ["spot", "weave"]
+    for name, numbers in [*found["methods"].items(), (None, found["total"])]:
+        mine = [row for row in rows if name in (None, row["method"])]
+        assert numbers["images"] == len(mine)
+        assert numbers["redrawn"] == sum(row["draw"] > 0 for row in mine)
+        assert numbers["left_out"] == (28 if name is None else 14) - len(mine)
+        for key in ("area", "contrast"):
+            values = [row[key] for row in mine if row["anomalous"]]
+            expected = [min(values), np.median(values), max(values)]
+            assert [*numbers[key].values()] == pytest.approx(expected)
+    code, out, _ = anojax("show-run", run)
+    words = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in words[:4]] == ["method", "spot", "weave", "total"]
+    assert words[3][1] == str(len(rows))
+
+
+def test_show_run_counts_empty_images(anojax_json, synth, tmp_path):
+    assert synth("--set", "empty=1", "--keep-empty")[0] == 0
+    total = anojax_json("show-run", tmp_path / "run")["total"]
+    assert (total["images"], total["anomalous"], total["empty"]) == (7, 0, 7)
+    assert total["area"] is None and total["contrast"] is None
+
+
+def _without_last_row(run):
+    path = run / "manifest.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda run: (run / "finished.json").unlink(), "is not finished"),
+        (lambda run: (run / "finished.json").write_text("{"), "is damaged"),
+        (lambda run: (run / "manifest.jsonl").unlink(), "cannot read"),
+        (lambda run: (run / "manifest.jsonl").write_text("{}\n"), "line 1 has no"),
+        (lambda run: (run / "config.yaml").unlink(), "is no run of anojax"),
+        (lambda run: (run / "config.yaml").write_text("a: 1"), "has no request"),
+        (_without_last_row, "has 6 rows, finished.json says 7"),
+        (
+            lambda run: (run / "config.yaml").write_text("request: {method: spot}"),
+            "is a training run",
+        ),
+    ],
+)
+def test_show_run_says_what_is_wrong_in_one_sentence(anojax, run_folder, damage, says):
+    damage(run_folder)
+    code, out, err = anojax("show-run", run_folder)
+    assert code == 2 and not out
+    assert says in err and err.count("\n") == 1, err
+
+
+def test_show_run_of_nothing(anojax, tmp_path):
+    code, _, err = anojax("show-run", tmp_path / "nowhere")
+    assert code == 2 and "is no folder" in err
+
+
+def test_show_run_of_methods_by_weight(anojax, anojax_json, parts, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = anojax(
+        *("synth", "--mix", "spot=2,weave=1", "--input", parts, "--size", 16),
+        *("--foreground", "none", "--output", run, "--count", 24),
+    )
+    assert code == 0, err
+    rows = [json.loads(row)["method"] for row in (run / "manifest.jsonl").open()]
+    found = anojax_json("show-run", run)["methods"]
+    assert len(rows) == 24 and rows.count("spot") > rows.count("weave")
+    for name, numbers in found.items():
+        assert (numbers["images"], numbers["left_out"]) == (rows.count(name), 0)

@@ -311,4 +311,4 @@ def test_output_that_is_a_file(evaluate, tmp_path):
 def test_a_method_without_a_detector(trained, monkeypatch):
     monkeypatch.setattr(toy_task.StripeTask, "detector", lambda self: None)
     with pytest.raises(AnojaxError, match="trains no detector"):
-        load_trained(trained)
+        load_trained(trained).check_detects()

@@ -273,6 +273,17 @@ def test_unknown_command(anojax):
     refused(anojax("sinth"), "sinth")
 
 
+def test_controls_are_named_as_they_were_given(anojax, parts, tmp_path):
+    words = ("synth", "--input", parts, "--output", tmp_path / "run", "--size", 16)
+    for flag, name in (("--defects", "defects"), ("--angle-deg", "angle_deg")):
+        result = anojax(*words, "--method", "spot", flag, 3)
+        refused(result, f"spot has no control over '{name}'")
+
+
+def test_sizes_out_of_reach(anojax):
+    refused(anojax("bench", "--method", "spot", "--size", 100000), "at most 4096")
+
+
 def test_errors_as_json(anojax, tmp_path):
     code, out, _ = anojax("show", "nothing", "--json")
     assert code == 2 and "nothing" in json.loads(out)["error"]

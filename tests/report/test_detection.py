@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from anojax.errors import AnojaxError, DataError
 from anojax.evaluation.detection import evaluate
 from anojax.report import curves
 from anojax.report import detection as report
+from anojax.report.places import Places
 
 
 @pytest.fixture
@@ -112,3 +114,26 @@ def test_sizes_must_fit(outcome):
     broken = report.Sample("x", sample.image, sample.mask[:-1], sample.map)
     with pytest.raises(DataError, match=r"x: image .* differ in size"):
         report.draw_sheet([broken])
+
+
+def test_small_images_fill_their_tiles_in_plain_squares(outcome):
+    _, samples = outcome
+    sheet = np.asarray(report.draw_sheet(samples[:1], tile_px=96))
+    # 24 x 32 pixels, three times as large, below the line of words.
+    tile = sheet[16 : 16 + 72, 4 : 4 + 96]
+    squares = tile.reshape(24, 3, 32, 3, 3)
+    assert (squares == squares[:, :1, :, :1]).all()
+    assert len(np.unique(squares[:, 0, :, 0])) > 100
+
+
+def test_the_page_names_no_folder_above(outcome, tmp_path):
+    result, samples = outcome
+    note = "detector trained in /home/me/runs/one, on 4 images of /data/tile"
+    result = dataclasses.replace(result, notes=(note,))
+    places = Places({"run": "/home/me/runs/one", "input": "/data/tile"})
+    report.write(result, samples, tmp_path, places)
+    page = (tmp_path / "report.html").read_text()
+    assert "trained in one, on 4 images of tile" in page
+    assert "/home" not in page and "/data" not in page
+    # The record of what was measured keeps them.
+    assert note in json.loads((tmp_path / "scores.json").read_text())["notes"]

@@ -64,7 +64,7 @@ def test_overrides_reach_the_task():
 def test_misspelt_keys():
     with pytest.raises(UnknownName, match="'bach_size'; did you mean 'batch_size'"):
         from_dict(TrainConfig, {"bach_size": 8})
-    with pytest.raises(UnknownName, match=r"'data.sise'; did you mean 'size'"):
+    with pytest.raises(UnknownName, match=r"'data.sise'; did you mean 'data.size'"):
         from_dict(TrainConfig, {"data": {"sise": 8}})
 
 

@@ -138,15 +138,29 @@ def test_dry_run_writes_nothing(command, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_dry_run_as_json_is_the_plan_in_numbers(command, tmp_path, capsys):
+    assert command("--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["state"], plan["run"]) == ("planned", str(tmp_path / "run"))
+    assert (plan["steps"], plan["batch_size"], plan["parameters"]) == (4, 3, 81)
+    assert plan["flops_per_update"] > 0
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("word", "error", "says"),
     [
-        ("task.widht=8", UnknownName, "'task.widht'; did you mean 'width'"),
+        ("task.widht=8", UnknownName, "'task.widht'; did you mean 'task.width'"),
         ("task.optimizer.rat=1", UnknownName, "unknown key 'task.optimizer.rat'"),
         ("task.width=wide", SettingError, "width is 'wide'; expected a whole number"),
         ("task.steps=8", SettingError, "task.steps is set by 'length'"),
         ("bach_size=8", UnknownName, "did you mean 'batch_size'"),
         ("length=0", SettingError, "length is 0, no step at all"),
+        ("length=1e400", SettingError, "length is inf"),
+        ("components=5", SettingError, "components is 5; expected key: value"),
+        ("components.base=5", SettingError, "components.base is 5; expected a word"),
+        ("settings=x", SettingError, "settings is 'x'; expected key: value"),
+        ("data.inptu=x", UnknownName, "did you mean 'data.input'"),
         ("batch_size=0", SettingError, "batch_size is 0"),
         ("data.input=", SettingError, "names no images"),
         ("method=", SettingError, "names no method"),
