@@ -72,7 +72,7 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
         help="what the methods work at: side or height x width (default 256)",
     )
     add("--mm-per-pixel", metavar="MM", help=_help("mm_per_pixel"))
-    add("--fit", metavar="|".join(FITS), help=_help("fit"))
+    add("--fit", metavar="stretch|pad|crop", help=_help("fit"))
     for name in ("seed", "per_image", "count"):
         add(_flag(name), metavar="N", help=_help(name))
     add("--layout", metavar="NAME", help=_help("layout"))
