@@ -54,8 +54,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_synthesis(parser: argparse.ArgumentParser) -> None:
     """What decides the pixels: the fields of `SynthConfig`, and `--config`."""
-    from anojax.data.fit import FITS
-
     add = parser.add_argument
     add("--config", metavar="FILE", help="YAML file with any of these; flags win")
     add("--method", metavar="M[,M...]", help="methods to use (see 'anojax list')")
