@@ -91,6 +91,8 @@ def add_synthesis(parser: argparse.ArgumentParser) -> None:
     add(
         "--defects", metavar="N|N:M", help=f"{_help('defects')}; N:M draws from a range"
     )
+    for name in ("train_share", "normal_share"):
+        add(_flag(name), metavar="X", help=_help(name))
     add("--min-contrast", metavar="LEVELS", help=_help("min_contrast"))
     add("--checkpoint", metavar="RUN[,RUN]", help=_help("checkpoint"))
     add(

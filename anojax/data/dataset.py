@@ -4,7 +4,7 @@ size, with what belongs to each (foreground, region, label) and the banks beside
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +42,8 @@ class Dataset:
     source: Source
     images: tuple[Path, ...]
     """In natural order of their names."""
+    every: tuple[Path, ...]
+    """The same, and those that are not in the part that was requested."""
     foreground: str
     """Where the object is, in words."""
     depth: str
@@ -70,9 +72,9 @@ class Dataset:
     def facts(self) -> dict[str, Any]:
         """By which a run knows its images again: their number, and a hash of names."""
         root = self.source.root
-        names = "\n".join(path.relative_to(root).as_posix() for path in self.images)
+        names = "\n".join(path.relative_to(root).as_posix() for path in self.every)
         found = hashlib.sha256(names.encode()).hexdigest()[:16]
-        return {"count": len(self.images), "names_sha256": found}
+        return {"count": len(self.every), "names_sha256": found}
 
     def fill_banks(self, needs: Iterable[str]) -> dict[str, str]:
         """Read what methods with these needs draw from, before anything is written.
@@ -109,6 +111,7 @@ def open_dataset(
     source: Source | None = None,
     known: Categories | None = None,
     fit: str = "stretch",
+    part: Callable[[int], Sequence[int]] | None = None,
 ) -> Dataset:
     """Find the images of a category and what belongs to them.
 
@@ -118,6 +121,7 @@ def open_dataset(
       source: the category, where it is one of several that were found already.
       known: the categories that a method tells apart, if it does.
       fit: how images of other proportions come to the size; one of `fit.FITS`.
+      part: which of so many images are used, and drawn from; all by default.
 
     Raises:
       DataError: a folder is missing or empty, it holds several categories, no image can
@@ -131,8 +135,9 @@ def open_dataset(
         category = file_name(config.category or source.category)
         source = dataclasses.replace(source, category=category)
     label = None if known is None else known.label(source.category)
-    images, size = tuple(source.paths), config.shape
-    depth = reading.depth(images, config.bits, config.frames)
+    every, size = tuple(source.paths), config.shape
+    images = every if part is None else tuple(every[i] for i in part(len(every)))
+    depth = reading.depth(every, config.bits, config.frames)
     how = _reading(config, known, depth.bits, classes)
     if config.textures is not None:
         folders.find_images(config.textures)
@@ -163,6 +168,7 @@ def open_dataset(
         config=config,
         source=source,
         images=images,
+        every=every,
         foreground=decision,
         depth=depth.sentence,
         reading=how,

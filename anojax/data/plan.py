@@ -2,7 +2,7 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +87,28 @@ class Final(NamedTuple):
     mask: Plane
 
 
+def unique_stems(images: Sequence[Path]) -> tuple[str, ...]:
+    """A name for each image: its file's, made unique where two collide.
+
+    >>> unique_stems([Path("a/0.png"), Path("b/0.png")])
+    ('0', '0-1')
+    """
+    stems = [file_name(path.stem) for path in images]
+    taken = set(stems)
+    if len(taken) == len(stems):
+        return tuple(stems)
+    seen, unique = set(), []
+    for number, stem in enumerate(stems):
+        if stem in seen:
+            stem = f"{stem}-{number}"
+            while stem in taken:
+                stem += "-"
+        seen.add(stem)
+        taken.add(stem)
+        unique.append(stem)
+    return tuple(unique)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides the pixels of a run, and nothing else."""
@@ -127,6 +149,8 @@ class Plan:
     """Names of the images for the manifest; their paths when absent."""
     min_contrast: float = 1.0
     """Least mean change under the mask, in gray levels of 255."""
+    normal_folder: str = "train/good"
+    """Where the normal images stand in MVTec AD layout, below the category."""
 
     @property
     def each(self) -> int:
@@ -205,21 +229,8 @@ class Plan:
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
-        """A name for each image: its file's, made unique where two collide."""
-        stems = [file_name(path.stem) for path in self.images]
-        taken = set(stems)
-        if len(taken) == len(stems):
-            return tuple(stems)
-        seen, unique = set(), []
-        for number, stem in enumerate(stems):
-            if stem in seen:
-                stem = f"{stem}-{number}"
-                while stem in taken:
-                    stem += "-"
-            seen.add(stem)
-            taken.add(stem)
-            unique.append(stem)
-        return tuple(unique)
+        """A name for each image."""
+        return unique_stems(self.images)
 
     def drawn(self, job: Job, draw: int) -> dict[str, float]:
         """The values of the controls that have a range, for one attempt: uniform, and

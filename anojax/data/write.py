@@ -202,8 +202,8 @@ BLOCK_JOBS = 256
 class MvtecSink:
     """Folders as in MVTec AD: ``train/good``, ``test/<method>``, ``ground_truth``.
 
-    ``train/good`` holds each normal image once, as the methods saw it, so that the
-    folder is a data set of its own.
+    ``train/good``, or the plan's folder for them, holds each normal image once, as the
+    methods saw it, so that the folder is a data set of its own.
     """
 
     def __init__(self, output: Output):
@@ -226,7 +226,7 @@ class MvtecSink:
         plan, category = self.output.plan, self.output.category
         method, stem = plan.methods[job.method].name, plan.stem(job)
         return Paths(
-            f"{category}/train/good/{plan.stems[job.image]}.png",
+            f"{category}/{plan.normal_folder}/{plan.stems[job.image]}.png",
             f"{category}/test/{method}/{stem}.png",
             f"{category}/ground_truth/{method}/{stem}_mask.png",
         )

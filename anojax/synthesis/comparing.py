@@ -30,6 +30,7 @@ from anojax.data.readback import file_of, stored, stored_normal
 from anojax.data.write import Encoded, Paths, Pngs, encode_pair
 from anojax.environment import workers
 from anojax.errors import AnojaxError, RunError
+from anojax.synthesis.clean import clean_problems
 from anojax.synthesis.prepare import Prepared
 from anojax.synthesis.rows import Finding, Rows
 from anojax.synthesis.run import count_reasons, shared_files, sink_of
@@ -152,9 +153,16 @@ class Comparing:
         if facts is None:
             yield Finding(None, FINISHED, "is missing")
         facts = facts or {}
-        for name, problem in shared_problems(self.folder, facts):
+        damaged = dict(shared_problems(self.folder, facts))
+        for name, problem in damaged.items():
             yield Finding(None, name, problem)
             self.damaged |= {*self.sink.jobs_in(name)}
+        for name, problem in clean_problems(self.job, self.folder):
+            if name not in damaged:
+                yield Finding(None, name, problem)
+                # A file whose hash is right is not what has changed.
+                if name in facts.get("files", {}):
+                    self.other_inputs.append(str(self.job.clean[name]))
         missing = self._known - {FINISHED, *facts.get("files", self._known)}
         for name in sorted(missing) if facts else ():
             yield Finding(None, FINISHED, f"says nothing about {name}")

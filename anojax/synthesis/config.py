@@ -86,6 +86,20 @@ class SynthConfig:
         low=0.0,
         high=255.0,
     )
+    train_share: float = hp(
+        0.0,
+        "share of the normal images that is for training: in train/good, and no defect "
+        "is made from them; the seed and the order of names decide",
+        low=0.0,
+        high=1.0,
+    )
+    normal_share: float = hp(
+        0.0,
+        "share of the normal images outside that part that stays clean, in test/good; "
+        "no defect is made from them",
+        low=0.0,
+        high=1.0,
+    )
     keep_empty: bool = hp(False, "keep draws without a defect instead of redrawing")
     format: str = hp("mvtec", "layout of the output", choices=("mvtec", "tfds"))
     annotations: tuple[str, ...] = hp(
@@ -114,6 +128,11 @@ class SynthConfig:
             raise SettingError(
                 f"format {names} goes with the images of mvtec; leave tfds out"
             )
+        if self.split and self.format != "mvtec":
+            raise SettingError(
+                "train_share and normal_share are about the folders of format mvtec; "
+                "leave tfds out"
+            )
         for name in RANGED:
             value = getattr(self, name)
             if isinstance(value, tuple) and value[0] > value[1]:
@@ -121,6 +140,11 @@ class SynthConfig:
                     f"{name} is {value[0]:g}:{value[1]:g}; the first number must not "
                     "exceed the second"
                 )
+
+    @property
+    def split(self) -> bool:
+        """Whether some normal images are in parts that no defect is made from."""
+        return self.train_share > 0 or self.normal_share > 0
 
     @property
     def weights(self) -> dict[str, float]:

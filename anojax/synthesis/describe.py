@@ -27,6 +27,8 @@ def describe(job: Prepared) -> str:
         f"foreground  {data.foreground}",
         f"region      {data.config.region or 'anywhere'}",
     ]
+    if config.split:
+        lines.append(f"split       {_split_words(job)}")
     if data.depth:
         lines.append(f"depth       {data.depth}")
     notes = (*data.source.notes, *_distortion(job), *_probes(job))
@@ -40,6 +42,28 @@ def describe(job: Prepared) -> str:
         lines += [f"{name:11} {origin}" for name, origin in job.parameters.weights]
     lines.append(f"images      {plan.total} ({_each(job)}), {out}, seed {config.seed}")
     return "\n".join(lines)
+
+
+def _split_words(job: Prepared) -> str:
+    """How many normal images are in which part."""
+    counts = [
+        sum(name.startswith(f"{job.data.category}/{part}/") for name in job.clean)
+        for part in ("train", "test")
+    ]
+    return (
+        f"{counts[0]} normal images for training alone, {counts[1]} clean in test/good, "
+        f"{len(job.plan.images)} to make defects from ({job.plan.normal_folder})"
+    )
+
+
+def _note(job: Prepared) -> str:
+    """What the test images can be used for."""
+    if job.config.train_share:
+        return "no test image is, or is made from, an image in train/good"
+    return (
+        "test images are made from the normal images in train/good; to "
+        "measure a detector, split the normal images first and make two runs"
+    )
 
 
 def _each(job: Prepared) -> str:
@@ -154,6 +178,6 @@ def summary_facts(
         "seed": str(job.config.seed),
         **learned,
         **({"probes": "; ".join(words)} if (words := _probes(job)) else {}),
-        "note": "test images are made from the normal images in train/good; to "
-        "measure a detector, split the normal images first and make two runs",
+        **({"split": _split_words(job)} if job.config.split else {}),
+        "note": _note(job),
     }

@@ -228,10 +228,12 @@ def _planned_folders(run: Path) -> set[Path]:
     try:
         resolved = read_resolved(run)
         category, methods = resolved["category"], resolved["request"]["methods"]
+        names = [f"{category}/train/good"]
         further = resolved["request"]["annotations"]
         kinds = ["test", "ground_truth"]
+        if resolved["request"]["train_share"] or resolved["request"]["normal_share"]:
+            names += [f"{category}/test/good", f"{category}/normal"]
         kinds += ["yolo/images", "yolo/labels"] if "yolo" in further else []
-        names = [f"{category}/train/good"]
         for method in methods:
             names += [f"{category}/{kind}/{method}" for kind in kinds]
         return {inside(run, name) for name in names}

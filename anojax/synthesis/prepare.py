@@ -1,7 +1,8 @@
 """From a request to a plan: every mistake is found here, before any device works."""
 
 import dataclasses
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import anojax
@@ -15,6 +16,7 @@ from anojax.environment import versions
 from anojax.errors import DataError, SettingError, UnsupportedControl
 from anojax.synthesis.config import REQUESTED, SynthConfig
 from anojax.synthesis.learned import Parameters, check_channels, with_parameters
+from anojax.synthesis.parts import clean_files, sources_folder, split
 from anojax.types import Controls, Exemplar, Inputs
 
 
@@ -31,6 +33,8 @@ class Prepared:
     """Of the method that learns, if there is one."""
     resolved: dict[str, Any]
     """What goes into config.yaml."""
+    clean: dict[str, Path] = field(default_factory=dict)
+    """Images of the run that no defect is made from: name in the run -> source."""
 
     @property
     def settings(self) -> tuple[dict[str, Any], ...]:
@@ -90,7 +94,12 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         seed=config.seed,
         known=None if asking is None else known,
         fit=config.fit,
+        part=(lambda count: split(count, config).sources) if config.split else None,
     )
+    clean = {}
+    if config.split:
+        parts = split(len(data.every), config)
+        clean = clean_files(parts, data.every, data.category)
 
     def load(index: int) -> Loaded:
         loaded = data.load(index)
@@ -120,9 +129,10 @@ def prepare(config: SynthConfig, parameters: Parameters | None = None) -> Prepar
         fit=config.fit,
         mm_per_pixel=config.mm_per_pixel,
         bits=data.reading.bits,
+        normal_folder=sources_folder(config),
     )
     resolved = _resolved(config, methods, data, parameters)
-    return Prepared(config, methods, data, plan, parameters, resolved)
+    return Prepared(config, methods, data, plan, parameters, resolved, clean)
 
 
 def _wants_category(synth: Synthesizer) -> bool:

@@ -45,6 +45,7 @@ def check_room(job: Prepared, run: Path, start: int) -> None:
     """
     images = job.plan.total - start
     files = 0 if job.config.format == "tfds" else FILES_PER_IMAGE * images
+    files += len(job.clean)
     disk = os.statvfs(run) if hasattr(os, "statvfs") else None
     least = files * disk.f_frsize if disk and files else LEAST_BYTES * images
     free = shutil.disk_usage(run).free

@@ -34,6 +34,7 @@ from anojax.environment import start_devices, workers
 from anojax.errors import AnojaxError, RunError, SettingError
 from anojax.progress import bar
 from anojax.report import html, sheet
+from anojax.synthesis.clean import check_clean, write_clean
 from anojax.synthesis.config import SynthConfig
 from anojax.synthesis.describe import describe, measured, summary_facts
 from anojax.synthesis.folder import (
@@ -185,6 +186,7 @@ def complete(
         _same_banks(read_resolved(run), job.resolved, run)
     start = progress.resume(sink.boundary, partial(true_lines, job, run))
     check_room(job, run, start)
+    check_clean(job)
     atomic_write(run / CONFIG, to_yaml(job.resolved))
     sink.make_folders()
     total = job.plan.total
@@ -224,6 +226,7 @@ def shared_files(job: Prepared, run: Path, sink: Sink) -> Iterator[str]:
     """The files of a run that are told by no line of its manifest, beside those of every
     run: those that hold more than one image, and those of further formats."""
     yield from sink.files()
+    yield from job.clean
     if "coco" in job.config.annotations:
         yield coco_file(job.data.category)
     if "yolo" in job.config.annotations:
@@ -244,6 +247,7 @@ def finish(job: Prepared, run: Path, progress: Progress, sink: Sink) -> dict[str
         raise RunError(
             f"not one image could be made: {first['source']}: {first['reason']}"
         )
+    write_clean(job, run)
     if "coco" in job.config.annotations:
         write_coco(run, job.data.category, job.config.methods)
     if "yolo" in job.config.annotations:

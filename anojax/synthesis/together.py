@@ -10,6 +10,7 @@ from anojax.data.lock import HIDDEN, locked
 from anojax.data.manifest import FINISHED
 from anojax.environment import connect, start_devices
 from anojax.errors import RunError, SettingError
+from anojax.synthesis.clean import check_clean
 from anojax.synthesis.config import SynthConfig, from_request
 from anojax.synthesis.describe import describe
 from anojax.synthesis.folder import read_resolved, state_of
@@ -84,6 +85,7 @@ def write_together(
     note(describe(job))
     note(f"output      {folder} ({job.config.format})")
     job = job.with_banks()
+    check_clean(job)
     if strict:
         job.data.check_all()
     batch_size = batch_size or default_batch(job, found)
