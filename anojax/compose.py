@@ -201,6 +201,11 @@ class _Composite(Synthesizer):
         )
 
 
+def _of(params: PyTree, place: int) -> PyTree:
+    """Parameters of one part; ``{}`` where none was given for any, as for a method."""
+    return params[place] if params else {}
+
+
 @dataclass(frozen=True)
 class _Chain(_Composite):
     synths: tuple[Synthesizer, ...]
@@ -209,10 +214,10 @@ class _Chain(_Composite):
         return self.synths
 
     def synthesize(self, params, key, inputs):
-        out = self.synths[0].apply(params[0], stream(key, "0"), inputs)
+        out = self.synths[0].apply(_of(params, 0), stream(key, "0"), inputs)
         for i, synth in enumerate(self.synths[1:], 1):
             after = synth.apply(
-                params[i], stream(key, str(i)), inputs.replace(image=out.image)
+                _of(params, i), stream(key, str(i)), inputs.replace(image=out.image)
             )
             out = after.replace(
                 mask=jnp.maximum(out.mask, after.mask),
@@ -236,7 +241,7 @@ class _OneOf(_Composite):
         def branch(i):
             # Branches must agree in structure; aux differs between methods.
             return lambda: (
-                self.synths[i].apply(params[i], stream(key, str(i)), inputs)
+                self.synths[i].apply(_of(params, i), stream(key, str(i)), inputs)
             ).replace(aux={})
 
         cumulative = jnp.cumsum(jnp.asarray(self.weights, jnp.float32))
@@ -258,7 +263,7 @@ class _Maybe(_Composite):
 
     def synthesize(self, params, key, inputs):
         keep = jax.random.uniform(stream(key, "maybe")) < self.probability
-        make = partial(self.synth.apply, params[0], key, inputs)
+        make = partial(self.synth.apply, _of(params, 0), key, inputs)
         nothing = jax.tree.map(
             lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(make)
         )
@@ -284,7 +289,7 @@ class _Within(_Composite):
         cols = (jnp.arange(w) >= round(left * w)) & (jnp.arange(w) < round(right * w))
         box = (rows[:, None] & cols[None, :])[..., None].astype(jnp.float32)
         region = box if inputs.region is None else box * inputs.region
-        return self.synth.apply(params[0], key, inputs.replace(region=region))
+        return self.synth.apply(_of(params, 0), key, inputs.replace(region=region))
 
 
 @dataclass(frozen=True)
@@ -303,8 +308,8 @@ class _WithShape(_Composite):
         # The severity belongs to the appearance; a shape at severity 0 would be empty.
         controls = inputs.controls
         plain = inputs.replace(controls=type(controls)(area=controls.area))
-        mask = self.shape.apply(params[1], key, plain).mask
-        return self.base.generate(params[0], key, inputs, mask)
+        mask = self.shape.apply(_of(params, 1), key, plain).mask
+        return self.base.generate(_of(params, 0), key, inputs, mask)
 
 
 @dataclass(frozen=True)
@@ -321,7 +326,7 @@ class _WithSource(_Composite):
 
     def synthesize(self, params, key, inputs):
         return _WithShape(self.source, self.base).synthesize(
-            (params[1], params[0]), key, inputs
+            (_of(params, 1), _of(params, 0)), key, inputs
         )
 
 
@@ -338,12 +343,14 @@ class _WithBlend(_Composite):
         return self.base.name
 
     def synthesize(self, params, key, inputs):
-        mask = self.base.shape(params[0], key, inputs)
+        mask = self.base.shape(_of(params, 0), key, inputs)
         where = allowed(inputs)
         mask = mask if where is None else mask * where
         # Generated everywhere: the gradients across the outline must be the source's.
         everywhere = inputs.replace(foreground=None, region=None)
-        generated = self.base.generate(params[0], key, everywhere, jnp.ones_like(mask))
+        generated = self.base.generate(
+            _of(params, 0), key, everywhere, jnp.ones_like(mask)
+        )
         new = poisson.clone_masked(
             generated.image, inputs.image, mask, mixed=self.mixed
         )

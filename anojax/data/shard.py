@@ -112,6 +112,9 @@ class TfdsSink:
     def shard_name(self, split: str, shard: int) -> str:
         return f"{self.name}-{split}.array_record-{shard:05}-of-{len(self.ends):05}"
 
+    def folders(self) -> set[str]:
+        return {self.folder.relative_to(self.output.run).as_posix()}
+
     def make_folders(self) -> None:
         make_folder(self.folder)
 

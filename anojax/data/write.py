@@ -160,6 +160,9 @@ class Sink(Protocol):
         """Numbers of jobs after which the work may be divided among processes: each
         part is whole images, and has files of its own."""
 
+    def folders(self) -> set[str]:
+        """Names of the folders that a run has, also where they stay empty."""
+
     def make_folders(self) -> None:
         """Before the first job."""
 
@@ -234,10 +237,13 @@ class MvtecSink:
     def ledger(self) -> "Ledger":
         return Ledger(self.output.run)
 
+    def folders(self) -> set[str]:
+        jobs = _one_of_each_method(self.output.plan)
+        return {path.rpartition("/")[0] for job in jobs for path in self.paths(job)}
+
     def make_folders(self) -> None:
-        for job in _one_of_each_method(self.output.plan):
-            for path in self.paths(job):
-                make_folder((self.output.run / path).parent)
+        for name in self.folders():
+            make_folder(self.output.run / name)
 
     def encode(self, made: Made) -> Encoded:
         run, output, first = self.output.run, self.output, made.job.first_of_image

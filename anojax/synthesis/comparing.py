@@ -339,7 +339,8 @@ class Comparing:
             isinstance(p, str) and Path(p).parent.name == INPUTS for p in places
         )
         kept = {INPUTS} if arrays else set()
-        return extra_files(self.folder, self._known | sheet, kept)
+        known = self._known | sheet
+        return extra_files(self.folder, known, self.sink.folders(), kept)
 
     def _count(self, tally: Tally, checked: Checked) -> None:
         row = checked.encoded.row

@@ -174,17 +174,18 @@ def _same_inputs(run: Path, hashes: Any, known: dict[str, str]) -> None:
 
 
 def extra_files(
-    run: Path, known: set[str], kept: set[str]
+    run: Path, known: set[str], folders: set[str], kept: set[str]
 ) -> Iterator[tuple[str, str]]:
     """What lies in a run and is none of its files; links are not followed.
 
     Args:
       run: its folder.
       known: names of its files.
+      folders: names of those that it has, also where they are empty.
       kept: names of folders that are not looked into.
     """
     notes = {f".anojax/{name}" for name in ("lock", "files.txt", "progress.jsonl")}
-    folders = {str(parent) for name in known for parent in Path(name).parents}
+    above = {str(parent) for name in known | folders for parent in Path(name).parents}
     for folder, below, names in os.walk(run):
         here = Path(folder).relative_to(run)
         for name in names:
@@ -197,7 +198,7 @@ def extra_files(
                 below.remove(name)
             elif (run / found).is_symlink():
                 yield found, "is a link; a run holds none"
-            elif found not in folders and found != ".anojax":
+            elif found not in above | folders | {".anojax"}:
                 yield found, "is no folder of the run"
                 below.remove(name)
 
