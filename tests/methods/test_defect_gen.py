@@ -378,7 +378,7 @@ def test_from_exemplars_to_new_images(config, folder, tmp_path, capsys):
         assert not (tmp_path / "no").exists()
     untrained = ("synth", *words[:2], "--input", folder, "--output", tmp_path / "no")
     assert command(*untrained) == 2
-    assert "defect_gen.yaml --exemplars DIR" in capsys.readouterr().err
+    assert "train defect_gen --exemplars DIR" in capsys.readouterr().err
     # A run that goes on has the same exemplars.
     (folder / "test/type1/0.png").rename(folder / "test/type1/7.png")
     (folder / "ground_truth/type1/0_mask.png").rename(
