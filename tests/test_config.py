@@ -8,7 +8,7 @@ from anojax import config
 from anojax.core import hp
 from anojax.data.config import DataConfig
 from anojax.errors import SettingError, UnknownName
-from anojax.synthesis.config import SynthConfig, from_request
+from anojax.synthesis.config import SynthConfig, from_request, renamed_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,3 +131,11 @@ def test_keys_of_the_data_may_stand_at_the_top_of_a_file():
     }
     with pytest.raises(UnknownName, match="'inptu'; did you mean 'input'"):
         config.nest(SynthConfig, {"inptu": "parts"})
+
+
+def test_settings_of_version_0_1_0_have_todays_names():
+    old = {"color_probability": 0.5, "colour": ["hue", "greyscale"]}
+    found = renamed_settings("simad", old)
+    assert found == {"color_probability": 0.5, "color": ["hue", "grayscale"]}
+    assert renamed_settings("draem", old) == old
+    assert renamed_settings("simad", {"colour": 3}) == {"colour": 3}

@@ -305,6 +305,8 @@ def finished(run: Path) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(read_regular(path))
+        if "pictures" in facts:  # the word of version 0.1.0
+            facts["images"] = facts.pop("pictures")
         counts = [facts[k] for k in ("images", "redrawn", "empty", "left_out")]
         usable = all(type(n) is int for n in counts)
         usable &= isinstance(facts.get("left_out_reasons", {}), dict)

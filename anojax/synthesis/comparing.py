@@ -31,6 +31,7 @@ from anojax.data.write import Encoded, Paths, Pngs, encode_pair
 from anojax.environment import workers
 from anojax.errors import AnojaxError, RunError
 from anojax.synthesis.clean import clean_problems
+from anojax.synthesis.config import renamed_settings
 from anojax.synthesis.prepare import Prepared
 from anojax.synthesis.rows import Finding, Rows
 from anojax.synthesis.run import count_reasons, shared_files, sink_of
@@ -303,6 +304,9 @@ class Comparing:
         planned = {name: _as_json(value) for name, value in planned.items()}
         if self.job.plan.mask_rule is None:  # an earlier version wrote less
             planned = {k: v for k, v in planned.items() if k in row}
+            if isinstance(row.get("settings"), dict):
+                named = renamed_settings(planned["method"], row["settings"])
+                row = {**row, "settings": named}
         else:
             mine, theirs = (
                 [*values.get("inputs_sha256", {}).values()] for values in (planned, row)

@@ -237,7 +237,7 @@ def from_request(request: Mapping[str, Any]) -> SynthConfig:
 
 def renamed_settings(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a method as a run of version 0.1.0 recorded them, by today's names."""
-    if method != "simad" or "colour" not in given:
+    if method != "simad" or not isinstance(given.get("colour"), list | tuple):
         return dict(given)
     kinds = ["grayscale" if k == "greyscale" else k for k in given["colour"]]
     return {"color" if k == "colour" else k: v for k, v in given.items()} | {

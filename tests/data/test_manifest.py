@@ -139,3 +139,10 @@ def test_a_broken_manifest_names_the_line(tmp_path):
 def test_a_missing_manifest_says_what_to_give(tmp_path):
     with pytest.raises(RunError, match="finished run"):
         list(read_rows(tmp_path))
+
+
+def test_the_facts_of_version_0_1_0_have_todays_names(tmp_path):
+    facts = {"pictures": 2, "redrawn": 1, "empty": 0, "left_out": 0, "hash": "x"}
+    (tmp_path / "finished.json").write_text(json.dumps(facts))
+    found = finished(tmp_path)
+    assert found["images"] == 2 and "pictures" not in found
